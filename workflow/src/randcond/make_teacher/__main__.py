@@ -1,0 +1,189 @@
+"""Train the emoji world's teacher and evaluator from nothing; each part resumes when run again.
+
+autoencoder, text-encoder and evaluator come first, then denoiser, then assemble puts the teacher together.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import open_clip
+import torch
+from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import save_file
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from randcond.checkpoint import Checkpoint
+from randcond.files import atomic_path, sha256, write_json
+from randcond.make_teacher import clip
+from randcond.make_teacher.autoencoder import AutoencoderProblem, build_autoencoder, measure_scale
+from randcond.make_teacher.denoiser import (
+    NOISE_SCHEDULE,
+    DenoiserProblem,
+    build_denoiser,
+    encode_scenes,
+    encode_texts,
+)
+from randcond.stage import run_stage, set_threads
+from randcond.training import Fitted, fit
+from randcond.worlds import emoji
+
+IMAGE_SIZE = 32
+
+
+def _fit(
+    arguments: argparse.Namespace, settings: dict, problem: nn.Module, averaged: nn.Module | None = None
+) -> Fitted:
+    # micro_batch: everything here fits in memory whole
+    recipe = SimpleNamespace(
+        **{"ema": 0.0, "weight_decay": 1e-2, "gradient_clip": 1.0, "schedule": "cosine"} | settings
+    )
+    recipe.micro_batch = recipe.batch
+    checkpoint = Checkpoint(arguments.checkpoint, {"settings": json.dumps(settings, sort_keys=True)})
+    with checkpoint.lock():
+        return fit(problem, recipe, arguments.part, averaged, checkpoint)
+
+
+def _autoencoder(arguments: argparse.Namespace, settings: dict) -> None:
+    model = build_autoencoder(IMAGE_SIZE)
+    texts = [caption.text for caption in emoji.captions()]
+    problem = AutoencoderProblem(
+        model, texts, emoji.real_images, settings["batch"], settings["kl_weight"], settings["seed"]
+    )
+    fitted = _fit(arguments, settings, problem)
+    model.register_to_config(
+        scaling_factor=measure_scale(model.eval(), emoji.real_images(texts[::11], settings["seed"]))
+    )
+    _write(arguments.output, fitted, lambda folder: model.half().save_pretrained(folder))
+
+
+def _text_encoder(arguments: argparse.Namespace, settings: dict) -> None:
+    tokenizer = clip.build_tokenizer([caption.text for caption in emoji.captions()])
+    towers = clip.TextEncoderTowers(clip.build_text_encoder(tokenizer))
+    fitted = _fit(arguments, settings, _clip_problem(towers, tokenizer, settings))
+
+    def write(folder: Path) -> None:
+        towers.text_encoder.half().save_pretrained(folder / "text_encoder")
+        tokenizer.save_pretrained(folder / "tokenizer")
+
+    _write(arguments.output, fitted, write)
+
+
+def _evaluator(arguments: argparse.Namespace, settings: dict) -> None:
+    tokenizer = clip.build_tokenizer([caption.text for caption in emoji.captions()])
+    config = clip.evaluator_config(tokenizer)
+    text_config = {key: value for key, value in config["text_cfg"].items() if key != "hf_tokenizer_name"}
+    model = open_clip.CLIP(config["embed_dim"], config["vision_cfg"], text_config)
+    model.logit_scale.requires_grad_(False)  # the problem has its own, copied back below
+    problem = _clip_problem(model, tokenizer, settings)
+    fitted = _fit(arguments, settings, problem)
+    model.logit_scale.data.copy_(problem.logit_scale.data)
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        tokenizer.save_pretrained(folder)
+        weights = {
+            name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()
+        }
+        save_file(weights, folder / "open_clip_model.safetensors")
+        preprocess = {"interpolation": "bicubic", "resize_mode": "shortest"}
+        write_json(folder / "open_clip_config.json", {"model_cfg": config, "preprocess_cfg": preprocess})
+
+    _write(arguments.output, fitted, write)
+
+
+def _clip_problem(towers: nn.Module, tokenizer: CLIPTokenizer, settings: dict) -> clip.ClipProblem:
+    def tokenize(texts: list[str]) -> torch.Tensor:
+        padded = tokenizer(texts, padding="max_length", truncation=True, max_length=clip.CONTEXT_LENGTH)
+        return torch.tensor(padded["input_ids"])
+
+    return clip.ClipProblem(towers, emoji.captions(), tokenize, emoji.real_images, settings["batch"], settings["seed"])
+
+
+def _denoiser(arguments: argparse.Namespace, settings: dict) -> None:
+    autoencoder = AutoencoderKL.from_pretrained(arguments.autoencoder, torch_dtype=torch.float32).eval()
+    text_encoder, tokenizer = _load_text_encoder(arguments.text_encoder)
+    captions = emoji.captions()
+    meanings: dict[tuple[str, str], list[int]] = {}
+    for i, caption in enumerate(captions):
+        meanings.setdefault((caption.concept, caption.colour), []).append(i)
+    choices = [rows for rows in meanings.values() for _ in range(settings["scenes"])]
+    texts = [captions[rows[0]].text for rows in choices]
+    latents = encode_scenes(autoencoder, texts, emoji.real_images, settings["seed"])
+    states = encode_texts(text_encoder, tokenizer, [caption.text for caption in captions] + [""])
+    unet = build_denoiser(latents.shape[-1], states.shape[-1])
+    problem = DenoiserProblem(unet, latents, torch.tensor(choices), states, settings["batch"], settings["seed"])
+    fitted = _fit(arguments, settings, problem, averaged=unet)
+    assert fitted.ema is not None
+    fitted.ema.copy_to(unet.parameters())
+    _write(arguments.output, fitted, lambda folder: unet.half().save_pretrained(folder))
+
+
+def _assemble(arguments: argparse.Namespace, settings: dict) -> None:
+    text_encoder, tokenizer = _load_text_encoder(arguments.text_encoder)
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(arguments.autoencoder, torch_dtype=torch.float16),
+        text_encoder=text_encoder.half(),
+        tokenizer=tokenizer,
+        unet=UNet2DConditionModel.from_pretrained(arguments.denoiser, torch_dtype=torch.float16),
+        scheduler=_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    with atomic_path(arguments.output) as partial:
+        pipeline.save_pretrained(partial, safe_serialization=True)
+        histories = {
+            part: json.loads((folder / "history.json").read_text())
+            for part, folder in (("autoencoder", arguments.autoencoder), ("text_encoder", arguments.text_encoder))
+        }
+        histories["denoiser"] = json.loads((arguments.denoiser / "history.json").read_text())
+        write_json(partial / "training.json", {"recipe": settings, "history": histories})
+        sums = {str(f.relative_to(partial)): sha256(f) for f in sorted(partial.rglob("*.safetensors"))}
+        write_json(partial / "sha256.json", sums)
+
+
+def _scheduler() -> PNDMScheduler:
+    schedule = {key: value for key, value in NOISE_SCHEDULE.items() if key != "clip_sample"}
+    return PNDMScheduler(**schedule, skip_prk_steps=True, set_alpha_to_one=False)
+
+
+def _load_text_encoder(folder: Path) -> tuple[CLIPTextModel, CLIPTokenizer]:
+    model = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32).eval()
+    return model, CLIPTokenizer.from_pretrained(folder / "tokenizer")
+
+
+def _write(output: Path, fitted: Fitted, write: Callable[[Path], object]) -> None:
+    with atomic_path(output) as partial:
+        write(partial)
+        write_json(partial / "history.json", fitted.history)
+
+
+PARTS = {
+    "autoencoder": _autoencoder,
+    "text-encoder": _text_encoder,
+    "evaluator": _evaluator,
+    "denoiser": _denoiser,
+    "assemble": _assemble,
+}
+
+
+def _main(arguments: argparse.Namespace) -> None:
+    set_threads(arguments.threads)
+    settings = json.loads(arguments.settings)
+    torch.manual_seed(settings.get("seed", 0))
+    PARTS[arguments.part](arguments, settings)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--settings", required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, required=True)
+    for option in ("--checkpoint", "--autoencoder", "--text-encoder", "--denoiser"):
+        parser.add_argument(option, type=Path)
+    run_stage(_main, parser)

@@ -1,0 +1,159 @@
+"""Train two CLIPs on the world: the teacher's text encoder, and the evaluator that scores images.
+
+They differ in seed, size, architecture and library, so that the evaluator does not grade its own homework.
+"""
+
+from collections.abc import Callable
+
+import open_clip
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import nn
+from torch.nn import functional as F
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+from randcond.make_teacher.autoencoder import RealImages
+from randcond.seeding import generator, numpy_generator
+from randcond.worlds.emoji import Caption
+
+CONTEXT_LENGTH = 16
+_BOS, _EOS = "<|startoftext|>", "<|endoftext|>"
+
+
+def build_tokenizer(texts: list[str], vocabulary: int = 1024) -> CLIPTokenizer:
+    """A CLIP tokenizer (byte-level BPE) whose merges are learned from ``texts``; every other text spells out."""
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+    )
+    bpe.train_from_iterator(texts, trainer)
+    learned = [merge for merge in _merges(bpe) if all(part for part in merge)]
+    tokens = alphabet + [f"{letter}</w>" for letter in alphabet] + ["".join(merge) for merge in learned] + [_BOS, _EOS]
+    vocab = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+    return CLIPTokenizer(vocab=vocab, merges=learned, model_max_length=CONTEXT_LENGTH)
+
+
+def _merges(bpe: Tokenizer) -> list[tuple[str, str]]:
+    import json
+
+    return [
+        tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in json.loads(bpe.to_str())["model"]["merges"]
+    ]
+
+
+def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
+    """The teacher's text encoder: token states 16 x 128, projected to 128."""
+    return CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=512,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            max_position_embeddings=CONTEXT_LENGTH,
+            projection_dim=128,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def evaluator_config(tokenizer: CLIPTokenizer) -> dict:
+    """open_clip's model configuration of the evaluator: a small ResNet at 64 x 64 and a text transformer."""
+    return {
+        "embed_dim": 160,
+        "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 20},
+        "text_cfg": {
+            "context_length": CONTEXT_LENGTH,
+            "vocab_size": len(tokenizer),
+            "hf_tokenizer_name": ".",
+            "width": 96,
+            "heads": 4,
+            "layers": 2,
+        },
+    }
+
+
+class TextEncoderTowers(nn.Module):
+    """The teacher's text encoder beside an image tower that is thrown away after training."""
+
+    def __init__(self, text_encoder: CLIPTextModelWithProjection) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.image_tower = open_clip.modified_resnet.ModifiedResNet([1, 1, 1, 1], 128, heads=8, image_size=64, width=16)
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        return self.image_tower(images)
+
+    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.text_encoder(tokens).text_embeds
+
+
+class ClipProblem(nn.Module):
+    """CLIP's contrastive loss on batches in which no two captions mean the same picture.
+
+    Args:
+        towers: A module with ``encode_image`` and ``encode_text``.
+        captions: The world's captions.
+        tokenize: Texts -> token ids (n, 16).
+        real_images: The world's ``real_images``.
+        batch: Pairs a step.
+        seed: Seed of this training.
+    """
+
+    def __init__(
+        self,
+        towers: nn.Module,
+        captions: tuple[Caption, ...],
+        tokenize: Callable[[list[str]], torch.Tensor],
+        real_images: RealImages,
+        batch: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.towers = towers
+        self.logit_scale = nn.Parameter(torch.tensor(2.66))
+        self._real_images, self._batch, self._seed = real_images, batch, seed
+        self._tokens = tokenize([caption.text for caption in captions])
+        self._texts = [caption.text for caption in captions]
+        self._meanings: dict[tuple[str, str], list[int]] = {}
+        for i, caption in enumerate(captions):
+            self._meanings.setdefault((caption.concept, caption.colour), []).append(i)
+        self._keys = list(self._meanings)
+
+    def forward(self, step: int, rows: slice) -> dict[str, torch.Tensor]:
+        """The loss of the whole batch; a contrastive loss has no meaning on a part of it."""
+        if rows != slice(0, self._batch):
+            raise ValueError("the contrastive loss needs its whole batch in one piece")
+        rng = numpy_generator(self._seed, step)
+        keys = rng.choice(len(self._keys), self._batch, replace=False)
+        picks = [int(rng.choice(self._meanings[self._keys[k]])) for k in keys]
+        images = self._real_images([self._texts[i] for i in picks], self._seed, step * self._batch)
+        image = F.normalize(self.towers.encode_image(self._augment(images, step)), dim=-1)
+        text = F.normalize(self.towers.encode_text(self._tokens[picks]), dim=-1)
+        logits = self.logit_scale.exp().clamp(max=100) * image @ text.T
+        target = torch.arange(len(picks))
+        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        return {"loss": loss, "right": (logits.argmax(1) == target).float().mean()}
+
+    def _augment(self, images: torch.Tensor, step: int) -> torch.Tensor:
+        """As the evaluator sees them (64 x 64, normalised), half of them a little noisy."""
+        image = images.float() / 255
+        amount = torch.rand(len(image), 1, 1, 1, generator=generator(self._seed, step, 1)) * 0.1 - 0.05
+        noise = torch.randn(image.shape, generator=generator(self._seed, step, 2))
+        image = (image + amount.clamp(min=0) * noise).clamp(0, 1)
+        return preprocess(image)
+
+
+def preprocess(image: torch.Tensor) -> torch.Tensor:
+    """Images in [0, 1] -> 64 x 64, bicubic, normalised with open_clip's constants."""
+    image = F.interpolate(image, (64, 64), mode="bicubic", antialias=True).clamp(0, 1)
+    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(1, 3, 1, 1)
+    std = torch.tensor(open_clip.OPENAI_DATASET_STD).view(1, 3, 1, 1)
+    return (image - mean) / std

@@ -1,0 +1,106 @@
+"""Train the teacher's UNet from nothing on real scenes: plain noise prediction with classifier-free guidance."""
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from torch import nn
+from torch.nn import functional as F
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from randcond.make_teacher.autoencoder import RealImages, to_unit
+from randcond.seeding import generator, numpy_generator
+
+# Stable Diffusion v1.4's own noise schedule
+NOISE_SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "steps_offset": 1,
+}
+
+
+def build_denoiser(latent_size: int, text_width: int) -> UNet2DConditionModel:
+    """SD v1.4's block layout (3 CrossAttnDown + Down, 2 layers a block, mid block) at 3/32 of its widths.
+
+    Heads and norm groups are 3, so that the widths of the C-* students (4/5, 7/10, 3/5, 1/2) divide as SD's do.
+    """
+    return UNet2DConditionModel(
+        sample_size=latent_size,
+        block_out_channels=(30, 60, 120, 120),
+        layers_per_block=2,
+        cross_attention_dim=text_width,
+        attention_head_dim=3,
+        norm_num_groups=3,
+    )
+
+
+@torch.no_grad()
+def encode_scenes(
+    autoencoder: AutoencoderKL, texts: list[str], real_images: RealImages, seed: int, batch: int = 64
+) -> torch.Tensor:
+    """One scaled latent (float32) for each text's real scene; shape (len(texts), 4, h, w)."""
+    latents = []
+    for first in range(0, len(texts), batch):
+        images = to_unit(real_images(texts[first : first + batch], seed, first))
+        latents.append(autoencoder.encode(images).latent_dist.mode() * autoencoder.config["scaling_factor"])
+    return torch.cat(latents)
+
+
+@torch.no_grad()
+def encode_texts(
+    text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: list[str], batch: int = 256
+) -> torch.Tensor:
+    """Token states (len(texts), 16, 128) as StableDiffusionPipeline makes them."""
+    states = []
+    for first in range(0, len(texts), batch):
+        tokens = tokenizer(
+            texts[first : first + batch],
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        states.append(text_encoder(tokens.input_ids).last_hidden_state)
+    return torch.cat(states)
+
+
+class DenoiserProblem(nn.Module):
+    """Mean squared error of the predicted noise on cached latents; 10% of the texts are empty.
+
+    Args:
+        unet: The UNet to train.
+        latents: Scaled latents of scenes, (n, 4, h, w).
+        choices: For each scene the indices into ``states`` of the captions that describe it, (n, captions).
+        states: Encoded captions, (m, 16, width); the last one is the empty text's.
+        batch: Latents a step.
+        seed: Seed of this training.
+    """
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        latents: torch.Tensor,
+        choices: torch.Tensor,
+        states: torch.Tensor,
+        batch: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.unet = unet
+        self._latents, self._choices, self._states = latents, choices, states
+        self._batch, self._seed = batch, seed
+        self._scheduler = DDPMScheduler(**NOISE_SCHEDULE)
+
+    def forward(self, step: int, rows: slice) -> dict[str, torch.Tensor]:
+        """Loss of the given rows of step ``step``'s batch."""
+        rng = numpy_generator(self._seed, step)
+        scenes = rng.integers(len(self._latents), size=self._batch)
+        texts = self._choices[scenes, rng.integers(self._choices.shape[1], size=self._batch)]
+        texts = torch.where(torch.from_numpy(rng.random(self._batch) < 0.1), len(self._states) - 1, texts)
+        timesteps = torch.from_numpy(rng.integers(1000, size=self._batch))[rows]
+        latents = self._latents[scenes][rows]
+        noise = torch.randn(self._latents[scenes].shape, generator=generator(self._seed, step))[rows]
+        noised = self._scheduler.add_noise(latents, noise, timesteps)
+        predicted = self.unet(noised, timesteps, self._states[texts[rows]]).sample
+        return {"loss": F.mse_loss(predicted, noise)}

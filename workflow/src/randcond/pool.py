@@ -1,0 +1,62 @@
+"""C, the text pool: any number of texts, memory-mapped, drawn from in O(1)."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import overload
+
+import pyarrow as pa
+
+from randcond.errors import UserError
+
+
+class ArrowTexts(Sequence[str]):
+    """The column ``text`` of a memory-mapped Arrow file.
+
+    Raises:
+        UserError: If the file is missing, no Arrow file, or has no such column.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._column = pa.ipc.open_file(pa.memory_map(str(path))).read_all().column("text")
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; run the prompts stage") from None
+        except (pa.ArrowException, KeyError, OSError) as error:
+            raise UserError(f"{path}: not a whole text pool ({error}); delete it and run again") from None
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return self._column[index].to_pylist()
+        return self._column[index].as_py()
+
+
+class TextPool(Sequence[str]):
+    """Several texts after one another, without copying them: D's own texts first, then the larger pools."""
+
+    def __init__(self, *parts: Sequence[str]) -> None:
+        self._parts = [part for part in parts if len(part)]
+        self._ends = list(accumulate(len(part) for part in self._parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        part = bisect_right(self._ends, index)
+        return self._parts[part][index - (self._ends[part - 1] if part else 0)]

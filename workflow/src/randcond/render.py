@@ -1,0 +1,92 @@
+"""Render D: one shard of latents from prompts, by the teacher or from the world's real images.
+
+A shard is a safetensors file with ``latents`` (n, channels, h, w), already scaled, and ``rows``: their row
+numbers in the prompts file.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from randcond.errors import UserError
+from randcond.files import read_tensors, write_tensors
+from randcond.progress import Progress
+from randcond.prompts import read_prompts
+from randcond.stage import run_stage, set_threads
+from randcond.teacher import draw_latents, encode_images, load_pipeline
+from randcond.worlds import emoji
+
+
+class LatentShards:
+    """All latents of a set of shards, read from disk as they are asked for.
+
+    Args:
+        paths: The shards, in order.
+
+    Raises:
+        UserError: If a shard is broken, has non-finite latents, or the rows are not 0, 1, 2, ...
+    """
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._slices, self._places, expected = [], [], 0
+        for number, path in enumerate(paths):
+            tensors = read_tensors(path)
+            if tensors.keys() != {"latents", "rows"}:
+                raise UserError(f"{path}: no shard of latents; it holds {', '.join(tensors)}")
+            rows, latents = tensors["rows"].tolist(), tensors["latents"]
+            if rows != list(range(expected, expected + len(latents))):
+                raise UserError(f"{path}: its rows do not go on where the shard before it ends; render it again")
+            if not torch.isfinite(latents).all():
+                raise UserError(f"{path}: holds latents that are not finite numbers; render it again")
+            self._slices.append(safe_open(path, "pt").get_slice("latents"))
+            self._places += [(number, i) for i in range(len(rows))]
+            expected += len(rows)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def get(self, rows: list[int]) -> torch.Tensor:
+        """Latents of the rows, float32 (len(rows), channels, h, w)."""
+        places = [self._places[row] for row in rows]
+        return torch.stack([self._slices[shard][i].float() for shard, i in places])
+
+
+def _main(arguments: argparse.Namespace) -> None:
+    settings = json.loads(arguments.settings)
+    set_threads(arguments.threads)
+    prompts = read_prompts(arguments.prompts).head(settings["count"])
+    first = arguments.shard * settings["shard"]
+    texts = prompts["text"].tolist()[first : first + settings["shard"]]
+    if not texts:
+        raise UserError(f"{arguments.prompts}: has no row {first} for shard {arguments.shard}")
+    pipeline = load_pipeline(arguments.teacher)
+    progress = Progress(f"render {arguments.output.parent.name} {arguments.shard}", len(texts), "images")
+    latents = []
+    for start in range(0, len(texts), settings["batch"]):
+        batch = texts[start : start + settings["batch"]]
+        if settings["images"] == "real":
+            latents.append(encode_images(pipeline, emoji.real_images(batch, settings["seed"], first + start)))
+        else:
+            latents.append(
+                draw_latents(
+                    pipeline, batch, first + start, settings["seed"], settings["steps"], settings["guidance_scale"]
+                )
+            )
+        progress.at(start + len(batch))
+    whole = torch.cat(latents)
+    if not torch.isfinite(whole).all() or float(whole.std()) < 1e-3:
+        raise UserError(f"{arguments.teacher}: the teacher's latents are constant or not finite; check its weights")
+    write_tensors(arguments.output, {"latents": whole, "rows": torch.arange(first, first + len(texts))})
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True)
+    parser.add_argument("--shard", type=int, required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    for option in ("--teacher", "--prompts", "--output"):
+        parser.add_argument(option, type=Path, required=True)
+    run_stage(_main, parser)

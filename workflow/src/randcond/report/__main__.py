@@ -1,0 +1,47 @@
+"""``python -m randcond.report``: write the report's folder."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from randcond.report import PAPER_RESULTS, TEMPLATES, Files, build
+from randcond.report.inputs import read_settings
+from randcond.stage import run_stage
+
+log = logging.getLogger("randcond")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Read the settings and write the report."""
+    files = Files(
+        scores=arguments.scores,
+        histories=arguments.histories,
+        samples=arguments.samples,
+        prompts=arguments.prompts,
+        llm_summary=arguments.llm_summary,
+        benchmarks=arguments.benchmarks,
+        paper=arguments.paper_results,
+        templates=arguments.templates,
+    )
+    build(read_settings(arguments.settings), files, arguments.output)
+    log.info("report: %s", arguments.output / "index.html")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    command = argparse.ArgumentParser(prog="python -m randcond.report", description=__doc__)
+    command.add_argument("--settings", required=True, help="JSON object, or a file that holds it")
+    command.add_argument("--scores", type=Path, nargs="*", default=[], help="scores/<run>/<seed>.json")
+    command.add_argument("--histories", type=Path, nargs="*", default=[], help="students/<run>/<seed>/history.json")
+    command.add_argument("--samples", type=Path, nargs="*", default=[], help="samples/<run>/<seed>/<shard>.zip")
+    command.add_argument("--prompts", type=Path, help="evaluation prompts, Parquet")
+    command.add_argument("--llm-summary", type=Path, help="summary of the data-free prompts, JSON")
+    command.add_argument("--benchmarks", type=Path, nargs="*", default=[], help="Snakemake's benchmark files")
+    command.add_argument("--paper-results", type=Path, default=PAPER_RESULTS, help="the paper's numbers, CSV")
+    command.add_argument("--templates", type=Path, default=TEMPLATES, help="folder of the page's templates")
+    command.add_argument("--output", type=Path, required=True, help="folder to write")
+    return command
+
+
+if __name__ == "__main__":
+    run_stage(main, parser())

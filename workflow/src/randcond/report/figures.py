@@ -1,0 +1,107 @@
+"""Plots, as SVG beside a CSV of what they show. The same data give the same bytes."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from randcond.conditioning import TRAIN_TIMESTEPS, probability
+from randcond.report.inputs import Histories
+
+LINES = ("-", "--", ":", "-.")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A p(t) that runs use: its name, the share of texts it replaces on average, and those runs."""
+
+    name: str
+    share: float
+    runs: list[str]
+
+
+def loss_curves(histories: Histories, folder: Path) -> str:
+    """Draw the training losses into ``folder``/loss.svg, with loss.csv (run, seed, step and every loss).
+
+    A run has one line: the mean over its seeds. The legend is in the order in which the lines end.
+
+    Returns:
+        The SVG.
+    """
+    rows = [{"run": run, "seed": seed, **entry} for (run, seed), entries in histories.items() for entry in entries]
+    frame = pd.DataFrame(rows).sort_values(["run", "seed", "step"]).astype({"step": int})
+    frame.to_csv(folder / "loss.csv", index=False, lineterminator="\n")
+    means = {str(run): group.groupby("step")["loss"].mean() for run, group in frame.groupby("run")}
+    figure, axes = _axes("training step", "loss (log scale)", len(means))
+    for number, run in enumerate(sorted(means, key=lambda run: (-float(means[run].iloc[-1]), run))):
+        axes.plot(means[run].index, means[run], label=run, **_look(number))
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
+    axes.grid(which="both", alpha=0.25)
+    return _save(figure, axes, folder / "loss.svg")
+
+
+def probability_curves(runs: dict[str, dict[str, Any]], folder: Path) -> tuple[str, list[Curve]]:
+    """Draw every p(t) of ``runs`` into ``folder``/probability.svg, with probability.csv (setting, t, probability).
+
+    Returns:
+        The SVG and what it shows; an empty string and list if no run uses random conditioning.
+
+    Raises:
+        UserError: If a setting is not one that training knows.
+    """
+    users: dict[str, list[str]] = {}
+    for run, settings in runs.items():
+        if settings.get("random_conditioning"):
+            users.setdefault(json.dumps(settings["random_conditioning"], sort_keys=True), []).append(run)
+    if not users:
+        return "", []
+    timesteps = torch.arange(TRAIN_TIMESTEPS)
+    figure, axes = _axes("timestep t (0: clean, 999: noise)", "p(t)", len(users))
+    frames, curves = [], []
+    for number, (key, names) in enumerate(users.items()):
+        values = probability(json.loads(key))(timesteps).double()
+        curve = Curve(conditioning_name(json.loads(key)), float(values.mean()), names)
+        curves.append(curve)
+        frames.append(pd.DataFrame({"setting": curve.name, "t": timesteps.numpy(), "probability": values.numpy()}))
+        axes.plot(timesteps.numpy(), values.numpy(), label=curve.name, **_look(number))
+    pd.concat(frames).to_csv(folder / "probability.csv", index=False, float_format="%.6g", lineterminator="\n")
+    axes.set_ylim(-0.02, 1.02)
+    axes.grid(alpha=0.25)
+    return _save(figure, axes, folder / "probability.svg"), curves
+
+
+def conditioning_name(settings: dict[str, Any] | None) -> str:
+    """``exponential, rate 5.0`` for ``{"kind": "exponential", "rate": 5.0}``; ``none`` for nothing."""
+    if not settings:
+        return "none"
+    others = [f"{key} {value}" for key, value in settings.items() if key != "kind"]
+    return ", ".join([str(settings.get("kind", "?")), *others])
+
+
+def _axes(x: str, y: str, entries: int) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(8.5, max(3.8, 1.0 + 0.24 * entries)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _look(number: int) -> dict[str, Any]:
+    """Ten colours, then the same ten with another line style."""
+    return {"color": f"C{number % 10}", "linestyle": LINES[number // 10 % len(LINES)], "linewidth": 1.6}
+
+
+def _save(figure: Figure, axes: Axes, path: Path) -> str:
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9)
+    with matplotlib.rc_context({"svg.hashsalt": "randcond"}):
+        figure.savefig(path, metadata={"Date": None, "Creator": None})
+    return path.read_text(encoding="utf-8")

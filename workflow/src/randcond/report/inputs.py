@@ -1,0 +1,278 @@
+"""What the report reads, checked before any of it is shown: what is no finite number never gets into a table."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import pandas as pd
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.types import StrictFloat, StrictInt
+
+from randcond.errors import UserError
+from randcond.files import read_json
+
+Parsed = TypeVar("Parsed")
+Number = Annotated[StrictFloat, Field(allow_inf_nan=False)]
+Count = Annotated[StrictInt, Field(gt=0)]
+Histories = dict[tuple[str, int], list[dict[str, float]]]
+
+SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+PAPER_COLUMNS = ("table", "row", "split", "fid", "is", "clip")
+
+
+class PaperRow(BaseModel):
+    """Where the paper reports a row: ``table`` and ``row`` of paper_results.csv."""
+
+    table: str
+    row: str
+
+
+class Row(BaseModel):
+    """One row of a table: a run (None: nothing of ours stands here) beside a row of the paper."""
+
+    run: str | None
+    paper: PaperRow | None = None
+    label: str
+
+
+class Table(BaseModel):
+    """A table of the report, with one part for each split."""
+
+    title: str
+    rows: list[Row] = Field(min_length=1)
+    splits: list[str] = Field(min_length=1)
+
+
+class Grid(BaseModel):
+    """A grid of samples: a row for each run, a column for each of ``count`` prompts of ``split``."""
+
+    title: str
+    split: str
+    runs: list[str] = Field(min_length=1)
+    count: int = Field(gt=0)
+
+
+class Settings(BaseModel):
+    """What the report is to show; see the module ``randcond.report``."""
+
+    title: str
+    world: str
+    name: str
+    seeds: list[int] = Field(min_length=1)
+    runs: dict[str, dict[str, Any]]
+    tables: dict[Annotated[str, Field(pattern=SAFE_NAME)], Table]
+    grids: list[Grid] = []
+    settings: dict[str, Any] = {}
+
+
+class Estimate(BaseModel):
+    """A metric and the half width of its 95% bootstrap interval over images."""
+
+    value: Number
+    error95: Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)]
+
+
+class Share(Estimate):
+    """An estimate between 0 and 1."""
+
+    value: Annotated[StrictFloat, Field(ge=0, le=1)]
+
+
+class Metrics(BaseModel):
+    """All metrics of a split. Worlds without an evaluator that names things have no ``named``."""
+
+    fid: Estimate
+    kid: Estimate
+    is_: Estimate = Field(alias="is")
+    clip: Estimate
+    named: Share | None = None
+
+    def get(self, metric: str) -> Estimate | None:
+        """The estimate by its name in the file, e.g. ``"is"``."""
+        found: Estimate | None = getattr(self, "is_" if metric == "is" else metric)
+        return found
+
+
+class Split(BaseModel):
+    """The scores of ``count`` samples against ``reference_count`` real images."""
+
+    count: Count
+    reference_count: Count
+    metrics: Metrics
+
+
+class Score(BaseModel):
+    """One score file: a run and a seed. ``path`` is where it was read, for messages."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    run: str
+    seed: StrictInt
+    world: str
+    name: str
+    unet_parameters: Count
+    protocol: dict[str, Any]
+    splits: dict[str, Split] = Field(min_length=1)
+    path: Path = Path()
+
+
+class LlmSummary(BaseModel):
+    """How the data-free prompts came about."""
+
+    model: str
+    asked: StrictInt
+    accepted: StrictInt
+    duplicates: StrictInt
+    filtered: StrictInt
+    acceptance_rate: FiniteFloat
+    examples: list[str]
+    pool: StrictInt
+
+
+def parse(kind: type[Parsed] | Any, value: Any, where: str | Path) -> Parsed:
+    """Check ``value`` against a type; what is wrong first becomes a :class:`UserError` that names ``where``."""
+    try:
+        parsed: Parsed = TypeAdapter(kind).validate_python(value)
+        json.dumps(value, allow_nan=False)  # also the numbers that no type describes, e.g. in a protocol
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "content"
+        raise UserError(f"{where}: {place}: {first['msg']}") from None
+    except ValueError:
+        raise UserError(f"{where}: holds a number that is not finite") from None
+    return parsed
+
+
+def read_settings(text: str) -> Settings:
+    """Settings from a JSON object or from the path of a JSON file.
+
+    Raises:
+        UserError: If something is missing or of the wrong type.
+    """
+    if not text.lstrip().startswith("{"):
+        return parse(Settings, read_json(Path(text)), text)
+    try:
+        return parse(Settings, json.loads(text), "report settings")
+    except json.JSONDecodeError as error:
+        raise UserError(f"report settings: not valid JSON ({error})") from None
+
+
+def read_scores(paths: Iterable[Path], settings: Settings) -> dict[str, list[Score]]:
+    """Score files by run, ordered by seed.
+
+    Raises:
+        UserError: If a file is not what it should be, belongs to another world, repeats a run's seed, or lacks a
+            metric that others have.
+    """
+    by_run: dict[str, dict[int, Score]] = {}
+    for path in sorted(paths):
+        score: Score = parse(Score, read_json(path), path)
+        score.path = path
+        if (score.world, score.name) != (settings.world, settings.name):
+            wanted = f"{settings.world}/{settings.name}"
+            raise UserError(f"{path}: scores of {score.world}/{score.name} in a report on {wanted}; score it again")
+        seeds = by_run.setdefault(score.run, {})
+        if score.seed in seeds:
+            raise UserError(f"{path}: run {score.run}, seed {score.seed} is also in {seeds[score.seed].path}")
+        seeds[score.seed] = score
+    scores = {run: [seeds[seed] for seed in sorted(seeds)] for run, seeds in sorted(by_run.items())}
+    _same_metrics([score for several in scores.values() for score in several])
+    return scores
+
+
+def _same_metrics(scores: list[Score]) -> None:
+    naming = {split.metrics.named is not None for score in scores for split in score.splits.values()}
+    if len(naming) < 2:
+        return
+    for score in scores:
+        for name, split in score.splits.items():
+            if split.metrics.named is None:
+                raise UserError(f"{score.path}: splits.{name}.metrics.named is missing, other scores have it")
+
+
+def read_histories(paths: Iterable[Path]) -> Histories:
+    """Training histories by (run, seed), taken from ``.../<run>/<seed>/history.json``.
+
+    Raises:
+        UserError: If an entry lacks its step or its loss, or holds something that is not a finite number.
+    """
+    histories: Histories = {}
+    for path in sorted(paths):
+        entries: list[dict[str, float]] = parse(list[dict[str, Number]], read_json(path), path)
+        if not all("step" in entry and entry.get("loss", 0) > 0 for entry in entries):
+            raise UserError(f"{path}: an entry without a step or without a loss above 0")
+        histories[run_and_seed(path)] = entries
+    return histories
+
+
+def run_and_seed(path: Path) -> tuple[str, int]:
+    """``(run, seed)`` of a file in ``.../<run>/<seed>/``."""
+    run, seed = path.parent.parent.name, path.parent.name
+    if not run or not seed.isdecimal():
+        raise UserError(f"{path}: expected a file in a folder <run>/<seed>")
+    return run, int(seed)
+
+
+def read_llm_summary(path: Path) -> LlmSummary:
+    """The summary that the stage of the data-free prompts wrote."""
+    return parse(LlmSummary, read_json(path), path)
+
+
+def read_prompts(path: Path) -> pd.DataFrame:
+    """Evaluation prompts: at least the columns ``text`` and ``split``; the row number names the sample."""
+    try:
+        return pd.read_parquet(path, columns=["text", "split"])
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the stage that makes it") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: not a Parquet file with columns text and split ({error})") from None
+
+
+class Paper:
+    """The paper's reported numbers.
+
+    Args:
+        path: CSV with at least the columns ``table, row, split, fid, is, clip``; an empty cell was not reported.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            frame = pd.read_csv(path, dtype={"table": str, "row": str, "split": str})
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read as CSV ({error})") from None
+        if missing := [column for column in PAPER_COLUMNS if column not in frame]:
+            raise UserError(f"{path}: column {missing[0]} is missing")
+        self.path = path
+        self._values: dict[tuple[str, str, str], dict[str, float]] = {}
+        for entry in frame.to_dict("records"):
+            key = (entry["table"], entry["row"], entry["split"])
+            if key in self._values:
+                raise UserError(f"{path}: {' '.join(key)} stands there twice")
+            known = {metric: entry[metric] for metric in ("fid", "is", "clip") if not pd.isna(entry[metric])}
+            self._values[key] = parse(dict[str, Number], known, f"{path}: {' '.join(key)}")
+        self._rows = {key[:2] for key in self._values}
+
+    def get(self, row: PaperRow | None, split: str) -> dict[str, float]:
+        """What the paper reports for a row; metrics that it does not report are absent.
+
+        Where the paper has no split ``all``, its 30K captions of COCO stand for it.
+
+        Raises:
+            UserError: If the paper has no such row.
+        """
+        if row is None:
+            return {}
+        if (row.table, row.row) not in self._rows:
+            raise UserError(f"report settings: {row.table} row {row.row} is not in {self.path}")
+        values = self._values.get((row.table, row.row, split))
+        if values is None and split == "all":
+            values = self._values.get((row.table, row.row, "coco30k"))
+        return values or {}

@@ -1,0 +1,138 @@
+"""The page: one HTML file that holds everything it shows."""
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from randcond.report.figures import Curve, conditioning_name
+from randcond.report.grids import FilledGrid, data_uri
+from randcond.report.inputs import LlmSummary, Score, Settings
+from randcond.report.machine import Cost
+from randcond.report.tables import (
+    NONE,
+    OVER_SEEDS,
+    Metric,
+    Part,
+    agreements,
+    paper_metrics,
+)
+
+PAPER_HEAD = "paper (SD v1.4, COCO)"
+SPLITS = {
+    "all": "All evaluation prompts",
+    "seen": "Seen concepts (all but those held out)",
+    "unseen": "Unseen concepts (held out from the images of runs that train on seen concepts)",
+}
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything on the page that is not in the settings."""
+
+    tables: dict[str, list[Part]]
+    metrics: list[Metric]
+    scores: dict[str, list[Score]]
+    grids: list[FilledGrid]
+    loss_svg: str
+    probability_svg: str
+    curves: list[Curve]
+    llm: LlmSummary | None
+    costs: list[Cost]
+    versions: dict[str, str]
+    machine: dict[str, str]
+    commit: str
+    made: str
+
+
+def measured_head(settings: Settings) -> str:
+    """The heading of the measured columns: the world, and its variant if it has another name."""
+    variant = "" if settings.name == settings.world else f", {settings.name} settings"
+    return f"measured ({settings.world} world{variant})"
+
+
+def interval_note(parts: list[Part], settings: Settings) -> str:
+    """What stands behind the ± of a table, in a sentence or two."""
+    lines = [line for part in parts for line in part.lines if line.measured]
+    several = any(one.kind == OVER_SEEDS for line in lines for one in line.measured.values())
+    single = any(line.seeds == 1 for line in lines)
+    asked = f"seed{'s' if len(settings.seeds) > 1 else ''} {', '.join(map(str, settings.seeds))}"
+    over_seeds = "mean ± half width of its 95% interval over training seeds (Student t, n - 1 degrees of freedom)"
+    over_images = (
+        "value ± half width of a 95% bootstrap interval over the images of one training; "
+        "how far another training seed would move it is not in it"
+    )
+    if several and single:
+        text = f"With several seeds: {over_seeds}. With one seed: {over_images}."
+    elif several:
+        text = f"Measured: {over_seeds}."
+    elif single:
+        text = f"One seed: {over_images}."
+    else:
+        text = "Nothing of this table was run."
+    return f"{text} Asked for: {asked}; the last column counts the seeds that were scored."
+
+
+def protocols(scores: dict[str, list[Score]]) -> tuple[dict[str, str], list[tuple[str, str, list[str]]]]:
+    """What all scores have in common, and ``(setting, value, runs that have it)`` where they differ."""
+    flat = [(run, _flat(score.protocol)) for run, several in scores.items() for score in several]
+    keys = list(dict.fromkeys(key for _, one in flat for key in one))
+    common, different = {}, []
+    for key in keys:
+        users: dict[str, list[str]] = {}
+        for run, one in flat:
+            users.setdefault(one.get(key, NONE), []).append(run)
+        if len(users) == 1:
+            common[key] = next(iter(users))
+        else:
+            different += [(key, value, list(dict.fromkeys(runs))) for value, runs in users.items()]
+    return common, different
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in nested.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)})
+    return flat
+
+
+def svg_uri(svg: str) -> str:
+    """An SVG as a ``data:`` address. As an image of its own it shares no ids and no styles with the page."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def render(settings: Settings, content: Content, templates: Path) -> str:
+    """The page's HTML.
+
+    Args:
+        settings: The report's settings.
+        content: What to show.
+        templates: Folder of ``report.html.j2`` and ``style.css.j2``.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(templates),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    common, different = protocols(content.scores)
+    return environment.get_template("report.html.j2").render(
+        settings=settings,
+        content=content,
+        paper_metrics=paper_metrics,
+        paper_head=PAPER_HEAD,
+        measured_head=measured_head(settings),
+        notes={name: interval_note(parts, settings) for name, parts in content.tables.items()},
+        agreements=agreements,
+        splits=SPLITS,
+        conditioning_name=conditioning_name,
+        data_uri=data_uri,
+        svg_uri=svg_uri,
+        protocol=common,
+        protocol_differences=different,
+        configuration=json.dumps(settings.settings, indent=2, ensure_ascii=False),
+    )

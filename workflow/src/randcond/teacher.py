@@ -1,0 +1,119 @@
+"""The teacher as the other stages see it: encode texts, add noise, predict; and draw images from a pipeline."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import DDPMScheduler, PNDMScheduler, StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from torch import nn
+from transformers.utils import logging as transformers_logging
+
+from randcond.errors import UserError
+from randcond.seeding import normal
+
+Conditions = dict[str, torch.Tensor]  # what the UNet takes besides latents and timesteps, one row a text
+
+# their bars for loading two megabytes would drown ours
+diffusers_logging.disable_progress_bar()
+transformers_logging.disable_progress_bar()
+
+
+def load_pipeline(folder: Path, device: str | torch.device = "cpu") -> StableDiffusionPipeline:
+    """A finished pipeline from disk, in float32, without network.
+
+    Raises:
+        UserError: If the folder holds no whole pipeline with safetensors weights.
+    """
+    try:
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True, safety_checker=None
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{folder}: no whole Stable Diffusion pipeline with safetensors weights ({reason})") from None
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = PNDMScheduler.from_config(pipeline.scheduler.config, skip_prk_steps=True)
+    return pipeline.to(device)
+
+
+class Teacher:
+    """What distillation knows of a teacher. Another family of models fills in the same five names.
+
+    Attributes:
+        unet: Its frozen denoiser.
+        latent_shape: (channels, height, width) of a latent.
+    """
+
+    def __init__(self, pipeline: StableDiffusionPipeline) -> None:
+        for model in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+            model.requires_grad_(False).eval()
+        self.pipeline = pipeline
+        self.unet = pipeline.unet
+        self._noise = DDPMScheduler.from_config(pipeline.scheduler.config)
+        size = self.unet.config["sample_size"]
+        self.latent_shape = (self.unet.config["in_channels"], size, size)
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> Conditions:
+        """Conditioning tensors of the texts, one row a text; opaque to the training loop."""
+        states, _ = self.pipeline.encode_prompt(list(texts), self.pipeline.device, 1, False)
+        return {"encoder_hidden_states": states}
+
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """x_t of the latents."""
+        return self._noise.add_noise(latents, noise, timesteps)
+
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """What a denoiser of this family learns to predict: the noise, or v."""
+        if self._noise.config["prediction_type"] == "v_prediction":
+            return self._noise.get_velocity(latents, noise, timesteps)
+        return noise
+
+    @staticmethod
+    def predict(unet: nn.Module, noised: torch.Tensor, timesteps: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        """The prediction of a denoiser of this family, the teacher's or a student's."""
+        return unet(noised, timesteps, **conditions).sample
+
+
+@torch.no_grad()
+def draw_latents(
+    pipeline: StableDiffusionPipeline, texts: Sequence[str], first: int, seed: int, steps: int, guidance_scale: float
+) -> torch.Tensor:
+    """Denoise one latent a text with classifier-free guidance.
+
+    Args:
+        pipeline: Teacher or student.
+        texts: Prompts.
+        first: Index of the first text in the whole list; text i starts from the noise of (seed, first + i).
+        seed: Seed of the whole list.
+        steps: Denoising steps.
+        guidance_scale: Weight of the guidance; 1 is none.
+
+    Returns:
+        Scaled latents, float32 (len(texts), channels, h, w).
+    """
+    size = pipeline.unet.config["sample_size"]
+    shape = (pipeline.unet.config["in_channels"], size, size)
+    noise = torch.stack([normal(shape, seed, first + i) for i in range(len(texts))])
+    return pipeline(
+        prompt=list(texts),
+        latents=noise.to(pipeline.device),
+        num_inference_steps=steps,
+        guidance_scale=guidance_scale,
+        output_type="latent",
+    ).images
+
+
+@torch.no_grad()
+def decode(pipeline: StableDiffusionPipeline, latents: torch.Tensor) -> torch.Tensor:
+    """Scaled latents -> uint8 images (n, 3, height, width)."""
+    images = pipeline.vae.decode(latents / pipeline.vae.config["scaling_factor"]).sample
+    return ((images / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
+
+@torch.no_grad()
+def encode_images(pipeline: StableDiffusionPipeline, images: torch.Tensor) -> torch.Tensor:
+    """uint8 images (n, 3, height, width) -> scaled latents."""
+    unit = images.to(pipeline.device).float() / 127.5 - 1
+    return pipeline.vae.encode(unit).latent_dist.mode() * pipeline.vae.config["scaling_factor"]

@@ -1,0 +1,1 @@
+"""Worlds: what supplies captions, real images and the seen/unseen split."""
