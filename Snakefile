@@ -7,6 +7,10 @@ min_version("9.27")
 configfile: "config/config.yaml"
 
 
+# Only with --software-deployment-method apptainer; it supplies the system, the project's .venv the packages.
+container: "docker://python:3.11-bookworm"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/prompts.smk"
 include: "workflow/rules/renders.smk"

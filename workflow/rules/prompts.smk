@@ -7,14 +7,14 @@ rule prompts:
         captions=f"{OUT}/prompts/captions.parquet",
         evaluation=f"{OUT}/prompts/evaluation.parquet",
         pool=f"{OUT}/prompts/pool.arrow",
-    params:
-        settings=json.dumps(CONFIG.prompts.model_dump(exclude={"llm"}), sort_keys=True),
     log:
         f"{OUT}/logs/prompts.log",
     benchmark:
         f"{OUT}/benchmarks/prompts.tsv"
+    params:
+        settings=json.dumps(CONFIG.prompts.model_dump(exclude={"llm"}), sort_keys=True),
     shell:
-        "{PYTHON} -m randcond.prompts --settings {params.settings:q} --captions {output.captions}"
+        "python -m randcond.prompts --settings {params.settings:q} --captions {output.captions}"
         " --evaluation {output.evaluation} --pool {output.pool} --log {log}"
 
 
@@ -25,7 +25,7 @@ rule fetch_llm:
     log:
         "results/assets/fetch_llm.log",
     shell:
-        "{PYTHON} -m randcond.llm fetch --output {output} --log {log}"
+        "python -m randcond.llm fetch --output {output} --log {log}"
 
 
 rule llm_prompts:
@@ -37,14 +37,14 @@ rule llm_prompts:
     output:
         prompts=f"{OUT}/prompts/llm.parquet",
         summary=f"{OUT}/prompts/llm.json",
-    params:
-        settings=settings(**CONFIG.prompts.llm.model_dump(), threads=1),
-        work=f"{OUT}/checkpoints/llm",
     log:
         f"{OUT}/logs/llm_prompts.log",
     benchmark:
         f"{OUT}/benchmarks/llm_prompts.tsv"
+    params:
+        settings=settings(**CONFIG.prompts.llm.model_dump(), threads=1),
+        work=f"{OUT}/checkpoints/llm",
     shell:
-        "{PYTHON} -m randcond.llm write --settings {params.settings:q} --model {input.model}"
+        "python -m randcond.llm write --settings {params.settings:q} --model {input.model}"
         " --captions {input.captions} --prompts {output.prompts} --summary {output.summary}"
         " --work {params.work} --log {log}"

@@ -1,16 +1,6 @@
-SCORED = [("teacher", CONFIG.seeds[0])] + [(run, seed) for run in RUNS for seed in CONFIG.seeds]
-
-
-def report_settings():
-    experiments = EXPERIMENTS.model_dump()
-    return settings(
-        title="Random conditioning with distillation",
-        world=CONFIG.world,
-        name=CONFIG.name,
-        seeds=CONFIG.seeds,
-        **experiments,
-        settings=CONFIG.model_dump(),
-    )
+SCORED = [("teacher", CONFIG.seeds[0])] + [
+    (run, seed) for run in RUNS for seed in CONFIG.seeds
+]
 
 
 rule report:
@@ -23,16 +13,20 @@ rule report:
         llm=rules.llm_prompts.output.summary,
         scores=[f"{OUT}/scores/{run}/{seed}.json" for run, seed in SCORED],
         samples=[shard for run, seed in SCORED for shard in sample_shards(run, seed)],
-        histories=[f"{OUT}/students/{run}/{seed}/history.json" for run, seed in SCORED if run != "teacher"],
+        histories=[
+            f"{OUT}/students/{run}/{seed}/history.json"
+            for run, seed in SCORED
+            if run != "teacher"
+        ],
     output:
         directory(f"{OUT}/report"),
+    log:
+        f"{OUT}/logs/report.log",
     params:
         settings=report_settings(),
         benchmarks=f"{OUT}/benchmarks",
-    log:
-        f"{OUT}/logs/report.log",
     shell:
-        "{PYTHON} -m randcond.report --settings {params.settings:q} --scores {input.scores}"
+        "python -m randcond.report --settings {params.settings:q} --scores {input.scores}"
         " --histories {input.histories} --samples {input.samples} --prompts {input.prompts}"
         " --llm-summary {input.llm} --benchmarks $(find {params.benchmarks} -name '*.tsv' | sort)"
         " --output {output} --log {log}"

@@ -1,9 +1,3 @@
-def pipeline_of(wildcards):
-    if wildcards.run == "teacher":
-        return TEACHER
-    return f"{OUT}/students/{wildcards.run}/{wildcards.seed}/pipeline"
-
-
 rule sample:
     """One shard of a run's evaluation images."""
     input:
@@ -12,14 +6,14 @@ rule sample:
         prompts=rules.prompts.output.evaluation,
     output:
         f"{OUT}/samples/{{run}}/{{seed}}/{{shard}}.zip",
-    params:
-        settings=settings(**CONFIG.sampling.model_dump()),
     log:
         f"{OUT}/logs/sample/{{run}}-{{seed}}-{{shard}}.log",
     benchmark:
         f"{OUT}/benchmarks/sample/{{run}}-{{seed}}-{{shard}}.tsv"
+    params:
+        settings=settings(**CONFIG.sampling.model_dump()),
     shell:
-        "{PYTHON} -m randcond.sample --settings {params.settings:q} --shard $((10#{wildcards.shard}))"
+        "python -m randcond.sample --settings {params.settings:q} --shard $((10#{wildcards.shard}))"
         " --name sample/{wildcards.run}/{wildcards.seed}/{wildcards.shard}"
         " --pipeline {input.pipeline} --prompts {input.prompts} --output {output} --log {log}"
 
@@ -31,17 +25,14 @@ rule real_images:
         prompts=rules.prompts.output.evaluation,
     output:
         f"{OUT}/samples/real.zip",
-    params:
-        settings=settings(real_per_prompt=CONFIG.scoring.real_per_prompt, seed=CONFIG.scoring.seed),
     log:
         f"{OUT}/logs/real_images.log",
     benchmark:
         f"{OUT}/benchmarks/real_images.tsv"
+    params:
+        settings=settings(
+            real_per_prompt=CONFIG.scoring.real_per_prompt, seed=CONFIG.scoring.seed
+        ),
     shell:
-        "{PYTHON} -m randcond.sample --settings {params.settings:q} --prompts {input.prompts}"
+        "python -m randcond.sample --settings {params.settings:q} --prompts {input.prompts}"
         " --output {output} --log {log}"
-
-
-def sample_shards(run, seed):
-    names = shard_names(CONFIG.prompts.evaluation, CONFIG.sampling.shard)
-    return [f"{OUT}/samples/{run}/{seed}/{name}.zip" for name in names]

@@ -19,14 +19,16 @@ rule reference:
         prompts=rules.prompts.output.evaluation,
     output:
         f"{OUT}/scores/reference.safetensors",
-    params:
-        settings=settings(batch=CONFIG.scoring.batch, real_per_prompt=CONFIG.scoring.real_per_prompt),
     log:
         f"{OUT}/logs/reference.log",
     benchmark:
         f"{OUT}/benchmarks/reference.tsv"
+    params:
+        settings=settings(
+            batch=CONFIG.scoring.batch, real_per_prompt=CONFIG.scoring.real_per_prompt
+        ),
     shell:
-        "{PYTHON} -m randcond.score reference --settings {params.settings:q} --evaluator {input.evaluator}"
+        "python -m randcond.score reference --settings {params.settings:q} --evaluator {input.evaluator}"
         " --images {input.images} --prompts {input.prompts} --output {output} --log {log}"
 
 
@@ -41,16 +43,20 @@ rule score:
         prompts=rules.prompts.output.evaluation,
     output:
         f"{OUT}/scores/{{run}}/{{seed}}.json",
-    params:
-        settings=settings(
-            **{"batch": CONFIG.scoring.batch, "bootstrap": CONFIG.scoring.bootstrap, "seed": CONFIG.scoring.seed},
-            **{"world": CONFIG.world, "name": CONFIG.name, "protocol": PROTOCOL},
-        ),
     log:
         f"{OUT}/logs/score/{{run}}-{{seed}}.log",
     benchmark:
         f"{OUT}/benchmarks/score/{{run}}-{{seed}}.tsv"
+    params:
+        settings=settings(
+            **{
+                "batch": CONFIG.scoring.batch,
+                "bootstrap": CONFIG.scoring.bootstrap,
+                "seed": CONFIG.scoring.seed,
+            },
+            **{"world": CONFIG.world, "name": CONFIG.name, "protocol": PROTOCOL},
+        ),
     shell:
-        "{PYTHON} -m randcond.score run --settings {params.settings:q} --run {wildcards.run} --seed {wildcards.seed}"
+        "python -m randcond.score run --settings {params.settings:q} --run {wildcards.run} --seed {wildcards.seed}"
         " --evaluator {input.evaluator} --reference {input.reference} --images {input.images}"
         " --pipeline {input.pipeline} --prompts {input.prompts} --output {output} --log {log}"

@@ -3,24 +3,16 @@
 MADE = f"{OUT}/teacher"
 
 
-def part_command(part, *more):
-    options = " ".join(f"--{name} {{input.{name.replace('-', '_')}}}" for name in more)
-    return (
-        f"{{PYTHON}} -m randcond.make_teacher {part} --settings {{params.settings:q}} --threads {{threads}}"
-        f" {options} --checkpoint {OUT}/checkpoints/{part} --output {{output}} --log {{log}}"
-    )
-
-
 rule autoencoder:
     """The autoencoder, on scenes drawn anew at every step."""
     input:
         code=code("make_teacher.__main__"),
     output:
         directory(f"{MADE}/parts/autoencoder"),
-    params:
-        settings=settings(**CONFIG.make_teacher.autoencoder.model_dump()),
     log:
         f"{OUT}/logs/teacher/autoencoder.log",
+    params:
+        settings=settings(**CONFIG.make_teacher.autoencoder.model_dump()),
     shell:
         part_command("autoencoder")
 
@@ -31,10 +23,10 @@ rule text_encoder:
         code=code("make_teacher.__main__"),
     output:
         directory(f"{MADE}/parts/text-encoder"),
-    params:
-        settings=settings(**CONFIG.make_teacher.text_encoder.model_dump()),
     log:
         f"{OUT}/logs/teacher/text-encoder.log",
+    params:
+        settings=settings(**CONFIG.make_teacher.text_encoder.model_dump()),
     shell:
         part_command("text-encoder")
 
@@ -45,10 +37,10 @@ rule evaluator:
         code=code("make_teacher.__main__"),
     output:
         directory(f"{MADE}/evaluator"),
-    params:
-        settings=settings(**CONFIG.make_teacher.evaluator.model_dump()),
     log:
         f"{OUT}/logs/teacher/evaluator.log",
+    params:
+        settings=settings(**CONFIG.make_teacher.evaluator.model_dump()),
     shell:
         part_command("evaluator")
 
@@ -61,11 +53,11 @@ rule denoiser:
         text_encoder=rules.text_encoder.output[0],
     output:
         directory(f"{MADE}/parts/denoiser"),
-    params:
-        settings=settings(**CONFIG.make_teacher.denoiser.model_dump()),
     log:
         f"{OUT}/logs/teacher/denoiser.log",
     threads: 2
+    params:
+        settings=settings(**CONFIG.make_teacher.denoiser.model_dump()),
     shell:
         part_command("denoiser", "autoencoder", "text-encoder")
 
@@ -79,10 +71,10 @@ rule assemble_teacher:
         denoiser=rules.denoiser.output[0],
     output:
         directory(f"{MADE}/teacher"),
-    params:
-        settings=settings(**CONFIG.make_teacher.model_dump()),
     log:
         f"{OUT}/logs/teacher/assemble.log",
+    params:
+        settings=settings(**CONFIG.make_teacher.model_dump()),
     shell:
         part_command("assemble", "autoencoder", "text-encoder", "denoiser")
 
@@ -96,13 +88,16 @@ rule teacher_scores:
     output:
         scores=f"{MADE}/scores.json",
         grid=f"{MADE}/samples.png",
-    params:
-        settings=settings(**CONFIG.sampling.model_dump(include={"steps", "guidance_scale", "batch"}), seed=99),
     log:
         f"{OUT}/logs/teacher/scores.log",
     threads: 2
+    params:
+        settings=settings(
+            **CONFIG.sampling.model_dump(include={"steps", "guidance_scale", "batch"}),
+            seed=99,
+        ),
     shell:
-        "{PYTHON} -m randcond.make_teacher.check --settings {params.settings:q} --threads {threads}"
+        "python -m randcond.make_teacher.check --settings {params.settings:q} --threads {threads}"
         " --teacher {input.teacher} --evaluator {input.evaluator}"
         " --output {output.scores} --grid {output.grid} --log {log}"
 

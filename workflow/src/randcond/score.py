@@ -3,6 +3,7 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ def _score(arguments: argparse.Namespace) -> None:
     named = logits.argmax(1) == wanted
     split = prompts["split"].to_numpy()
     per_prompt = len(reference["images"]) // len(prompts)
-    splits = {}
+    splits: dict[str, Any] = {}
     for name in ("all", "seen", "unseen"):
         chosen = np.ones(len(split), bool) if name == "all" else split == name
         real = np.repeat(chosen, per_prompt)

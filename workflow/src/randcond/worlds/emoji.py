@@ -39,8 +39,9 @@ TEMPLATES = (
     "a {colour} background with a {concept}",
 )
 
-_LONGEST_SIDE = range(21, 29)  # pixels of a 32-pixel scene that the drawing's longer side takes
 _CANVAS = 32
+_LONGEST_SIDE = (24, 26, 28)  # pixels of the canvas that the drawing's longer side takes
+_SHIFT = 2  # pixels at most from the middle, each way
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,9 @@ def _scene(concept: str, colour: str, rng: np.random.Generator) -> np.ndarray:
         drawing = drawing[:, ::-1]
     background = np.array(COLOURS[colour]) + rng.integers(-8, 9, 3)
     height, width = drawing.shape[:2]
-    top = int(rng.integers(1, _CANVAS - height))
-    left = int(rng.integers(1, _CANVAS - width))
+    down, right = rng.integers(-_SHIFT, _SHIFT + 1, 2)
+    top = int(np.clip((_CANVAS - height) // 2 + down, 0, _CANVAS - height))
+    left = int(np.clip((_CANVAS - width) // 2 + right, 0, _CANVAS - width))
     scene = np.broadcast_to(background, (_CANVAS, _CANVAS, 3)).astype(np.float32)
     place = scene[top : top + height, left : left + width]
     alpha = drawing[..., 3:].astype(np.float32) / 255

@@ -1,0 +1,134 @@
+"""The smoke world from end to end: what runs, what runs again, and that two runs agree to the bit."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import SMOKE, Checkout
+from diffusers import StableDiffusionPipeline
+
+RUNS = {"random-rc", "copied-rc-real", "seen-plain", "seen-rc-animals", "llm-rc"}
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {file.name}"
+    file.write_text(text.replace(old, new))
+
+
+def test_every_stage_leaves_its_artifacts(smoke: Checkout) -> None:
+    out = smoke.folder / "results/smoke"
+    assert {path.parent.name for path in out.glob("students/*/0")} == RUNS
+    assert {path.parent.name for path in out.glob("scores/*/0.json")} == RUNS | {"teacher"}
+    for run in RUNS:
+        history = json.loads((out / f"students/{run}/0/history.json").read_text())
+        assert history[-1]["step"] == (6 if run == "random-rc" else 4)
+        assert ("denoise" in history[-1]) == (run == "copied-rc-real")
+    assert (out / "report/index.html").stat().st_size > 10_000
+    assert not list(out.glob("checkpoints/*/state.safetensors")), "a finished training leaves no checkpoint"
+    assert not list(out.rglob("*.partial"))
+
+
+def test_a_student_is_a_finished_pipeline(smoke: Checkout) -> None:
+    folder = smoke.folder / "results/smoke/students/seen-plain/0/pipeline"
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, safety_checker=None)
+    images = pipeline("a tiger on a red background", num_inference_steps=2, output_type="np").images
+    assert images.shape == (1, 32, 32, 3)
+
+
+def test_second_run_does_nothing(smoke: Checkout) -> None:
+    assert smoke.planned() == set()
+
+
+def test_touched_code_and_comments_rerun_nothing(edited: Checkout) -> None:
+    (edited.folder / "workflow/src/randcond/distill.py").touch()
+    experiments = edited.folder / "config/experiments.yaml"
+    experiments.write_text("# a comment\n" + experiments.read_text())
+    assert edited.planned() == set()
+
+
+def test_changed_probability_reruns_that_run_only(edited: Checkout) -> None:
+    replace(
+        edited.folder / "config/experiments.yaml",
+        "seen-rc-animals: {rows: seen, random_conditioning: *paper,",
+        "seen-rc-animals: {rows: seen, random_conditioning: {kind: exponential, rate: 2.0},",
+    )
+    run = "seen-rc-animals"
+    assert edited.planned() == {f"student {run}", f"sample {run}", f"score {run}", "report"}
+
+
+def test_changed_guidance_leaves_students_alone(edited: Checkout) -> None:
+    replace(edited.folder / "config/smoke.yaml", "guidance_scale: 4.0, seed: 3000", "guidance_scale: 3.0, seed: 3000")
+    everyone = RUNS | {"teacher"}
+    assert edited.planned() == {*(f"{rule} {run}" for rule in ("sample", "score") for run in everyone), "report"}
+
+
+def test_changed_code_reruns_what_imports_it(smoke: Checkout) -> None:
+    code = smoke.folder / "workflow/src/randcond/metrics.py"
+    kept = code.read_bytes()
+    try:
+        code.write_bytes(kept + b"\n# changed\n")
+        assert smoke.planned() == {*(f"score {run}" for run in RUNS | {"teacher"}), "reference", "report"}
+    finally:
+        code.write_bytes(kept)
+
+
+def test_two_runs_agree_to_the_bit(smoke: Checkout, tmp_path_factory: pytest.TempPathFactory) -> None:
+    patterns = (
+        "smoke/prompts/*", "smoke/renders/**/*", "smoke/students/**/*.safetensors", "smoke/students/**/history.json",
+        "smoke/samples/**/*", "smoke/scores/**/*", "smoke/report/tables/*",
+    )  # fmt: skip
+    other = Checkout(tmp_path_factory.mktemp("again"))
+    assets = other.folder / "results/assets"
+    shutil.copytree(smoke.folder / "results/assets", assets)  # the download need not be done twice
+    other.snakemake(*SMOKE)
+    first = smoke.hashes(*patterns)
+    assert len(first) > 40
+    assert other.hashes(*patterns) == first
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("seeds=[]", "seeds"),
+        ("nonsense=1", "nonsense"),
+        ("only=['nobody']", "nobody"),
+        ("experiments=config/missing.yaml", "config/missing.yaml"),
+        ("prompts={count: 100000}", "prompts"),
+    ],
+)
+def test_bad_config_is_one_line_before_any_job(smoke: Checkout, setting: str, named: str) -> None:
+    done = smoke.snakemake(*SMOKE, "--config", setting, check=False)
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert named in line
+    assert "Traceback" not in done.stderr
+    assert "rule " not in done.stdout + done.stderr
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs headless chromium")
+@pytest.mark.parametrize("width", [1280, 500])
+def test_report_in_a_browser(smoke: Checkout, tmp_path: Path, width: int) -> None:
+    page = (smoke.folder / "results/smoke/report/index.html").read_text()
+    probe = """<script>
+      const broken = [...document.images].filter(image => !image.complete || !image.naturalWidth).length;
+      document.body.setAttribute("data-probe",
+        `${document.documentElement.scrollWidth} ${window.innerWidth} ${broken} ${document.images.length}`);
+    </script></body>"""
+    probed = tmp_path / "index.html"
+    probed.write_text(page.replace("</body>", probe))
+    done = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+         f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900", "--virtual-time-budget=5000",
+         "--dump-dom", probed.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    found = re.search(r'data-probe="(\d+) (\d+) (\d+) (\d+)"', done.stdout)
+    assert found, done.stderr
+    scroll, window, broken, images = map(int, found.groups())
+    assert scroll <= window, "the page is wider than the window"
+    assert broken == 0
+    assert images > 3
