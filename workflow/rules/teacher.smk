@@ -4,13 +4,14 @@ MADE = f"{OUT}/teacher"
 
 
 rule autoencoder:
-    """The autoencoder, on scenes drawn anew at every step."""
+    """The autoencoder, on scenes drawn anew at every step: the longest of the parts that come first."""
     input:
         code=code("make_teacher.__main__"),
     output:
         directory(f"{MADE}/parts/autoencoder"),
     log:
         f"{OUT}/logs/teacher/autoencoder.log",
+    priority: 2
     params:
         settings=settings(**CONFIG.make_teacher.autoencoder.model_dump()),
     shell:
@@ -25,6 +26,7 @@ rule text_encoder:
         directory(f"{MADE}/parts/text-encoder"),
     log:
         f"{OUT}/logs/teacher/text-encoder.log",
+    priority: 1
     params:
         settings=settings(**CONFIG.make_teacher.text_encoder.model_dump()),
     shell:

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -133,7 +134,7 @@ def distil(arguments: argparse.Namespace) -> None:
         *(arguments.name, f"{count_parameters(student):,}", len(pairs), len(pool), recipe.steps),
     )
     checkpoint = Checkpoint(arguments.checkpoint, _fingerprint(arguments), recipe.checkpoint_minutes)
-    with checkpoint.lock():
+    with checkpoint.lock() if accelerator.is_main_process else nullcontext():
         fitted = fit(problem, recipe, arguments.name, student, checkpoint, accelerator)
         if accelerator.is_main_process:
             if recipe.weights == "ema" and fitted.ema is not None:

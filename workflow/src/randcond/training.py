@@ -7,6 +7,7 @@ knows nothing else about it, so the autoencoder, CLIP, the teacher and every stu
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -122,7 +123,8 @@ def _step(accelerator: Accelerator, wrapped: nn.Module, recipe: Recipe, step: in
     total: dict[str, torch.Tensor] = {}
     for i, rows in enumerate(parts):
         share = (rows.stop - rows.start) * accelerator.num_processes / recipe.batch
-        with accelerator.no_sync(wrapped) if i + 1 < len(parts) else accelerator.autocast():
+        # processes exchange gradients once a step, after the last part
+        with accelerator.no_sync(wrapped) if i + 1 < len(parts) else nullcontext():
             losses = wrapped(step, rows)
             accelerator.backward(losses["loss"] * share)
         for key, value in losses.items():
