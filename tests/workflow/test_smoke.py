@@ -7,8 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import SMOKE, Checkout
 from diffusers import StableDiffusionPipeline
+
+from conftest import SMOKE, Checkout
 
 RUNS = {"random-rc", "copied-rc-real", "seen-plain", "seen-rc-animals", "llm-rc"}
 

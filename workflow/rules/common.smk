@@ -102,6 +102,9 @@ def sample_shards(run, seed):
 
 def report_settings():
     experiments = EXPERIMENTS.model_dump()
+    for name, table in experiments["tables"].items():
+        for row in table["rows"]:
+            row["paper"] = {"table": name, "row": row["paper"]}
     return settings(
         title="Random conditioning with distillation",
         world=CONFIG.world,

@@ -42,10 +42,10 @@ class LLM(Section):
     """How the LLM writes the data-free prompts (the role of GPT in the paper)."""
 
     count: Positive = 2000
-    batch: Positive = 16
-    examples: Positive = 8
+    batch: Positive = 32
+    examples: Positive = 16
     new_tokens: Positive = 96
-    temperature: Above0 = 1.0
+    temperature: Above0 = 0.9
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     max_rounds: Positive = 400
     seed: int = Field(default=1, ge=0)

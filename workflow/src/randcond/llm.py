@@ -1,7 +1,8 @@
 """Captions written by a language model: the data-free source of texts, the part that GPT plays in the paper.
 
-SmolLM2-135M-Instruct is shown a list of captions drawn at random and continues it. Which concepts it names is
-its own choice; lines that the teacher could not understand are sieved out by :func:`screen`.
+SmolLM2-135M-Instruct is shown a list of topics with captions drawn at random, and writes the captions of further
+topics. Left to choose its topics it writes of unicorns and balls, nine lines in ten of what the teacher never saw.
+Lines that the teacher could not understand are sieved out by :func:`screen`.
 """
 
 import argparse
@@ -45,10 +46,11 @@ REASONS = ("empty", "length", "unknown word", "no single concept", "duplicate", 
 _WORDS = range(3, 15)  # words of a caption
 _LIKELIEST = 256  # tokens that are sampled from; sorting all 49,152 would cost a tenth of the time
 _TOKENS, _EXAMPLES = 0, 1  # streams of random numbers
+_LINES = 8  # topics drawn for each row of a round; a row that needs more begins again
 
 log = logging.getLogger("randcond")
 
-ContinueList = Callable[[str, int], list[str]]
+ContinueList = Callable[[str, Sequence[str], int], list[str]]  # (prompt, topics, round) -> captions
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Settings:
 
     count: int  # accepted captions wanted
     batch: int  # continuations of one prompt, generated at once
-    examples: int  # captions of the world in a prompt
+    examples: int  # topics with captions of the world in a prompt
     new_tokens: int  # length of a continuation
     temperature: float
     top_p: float
@@ -156,7 +158,7 @@ def write_captions(
     Args:
         settings: How many, from how many examples, and the most rounds.
         texts: The world's captions, from which each round's examples are drawn.
-        continue_list: (prompt, round) -> lines that the model wrote.
+        continue_list: (prompt, topics, round) -> captions that the model wrote, one a topic as far as it came.
         rounds: Lines of the rounds that an interrupted job has done; they are not asked for again.
         save: Called with the lines of all rounds after each new one.
 
@@ -171,10 +173,11 @@ def write_captions(
     rounds, accepted, rejected = list(rounds), dict[str, None](), Counter[str]()
     progress = Progress("llm prompts", settings.count, "captions")
     for round_ in range(settings.max_rounds):
-        draw = numpy_generator(settings.seed, _EXAMPLES, round_).choice(len(texts), settings.examples, replace=False)
-        examples = [texts[i] for i in draw]
+        rng = numpy_generator(settings.seed, _EXAMPLES, round_)
+        examples = [texts[i] for i in rng.choice(len(texts), settings.examples, replace=False)]
         if round_ == len(rounds):
-            rounds.append(continue_list(_prompt(examples), round_))
+            topics = rng.choice(list(emoji.concepts()), settings.batch * _LINES)
+            rounds.append(continue_list(_prompt(examples), [str(topic) for topic in topics], round_))
             save(rounds)
         for line in rounds[round_]:
             text, reason = screen(line)
@@ -197,7 +200,7 @@ def write_captions(
 
 
 def _prompt(examples: Sequence[str]) -> str:
-    return "".join(f"- {text}\n" for text in examples) + "-"
+    return "".join(f"- {emoji.concept_of(text)}: {text}\n" for text in examples)
 
 
 def _summary(accepted: list[str], rejected: Counter[str]) -> dict[str, Any]:
@@ -236,29 +239,50 @@ def load_writer(model_file: Path, settings: Settings) -> ContinueList:
         reason = str(error).splitlines()[0]
         raise UserError(f"{model_file}: cannot load it ({reason}); delete it and fetch it again") from None
 
-    def continue_list(prompt: str, round_: int) -> list[str]:
+    def continue_list(prompt: str, topics: Sequence[str], round_: int) -> list[str]:
         ids = tokenizer(prompt, return_tensors="pt").input_ids
-        written = tokenizer.batch_decode(_sample(model, ids, settings, round_))
-        # the last line of each continuation is cut off somewhere
-        return [line for text in written for line in text.split("\n")[:-1]]
+        starts = [tokenizer(f"- {topic}:").input_ids for topic in topics]
+        newlines = torch.tensor(["\n" in tokenizer.decode([i]) for i in range(len(tokenizer))])
+        written = tokenizer.batch_decode(_sample(model, ids, starts, newlines, settings, round_))
+        # the last line of each row is cut off somewhere
+        lines = [line for text in written for line in text.split("\n")[:-1] if line]
+        return [line.split(":", 1)[-1] for line in lines]
 
     return continue_list
 
 
 @torch.inference_mode()
-def _sample(model: Any, ids: torch.Tensor, settings: Settings, round_: int) -> torch.Tensor:
-    """Continue one prompt (1, length) ``batch`` times; token ids (batch, new_tokens)."""
+def _sample(
+    model: Any,
+    ids: torch.Tensor,
+    starts: Sequence[list[int]],
+    newlines: torch.Tensor,
+    settings: Settings,
+    round_: int,
+) -> torch.Tensor:
+    """Continue one prompt (1, length) in ``batch`` rows; token ids (batch, new_tokens).
+
+    Every line of a row begins with the next of ``starts``, which is put in its mouth; the rest is sampled.
+    """
     rng = generator(settings.seed, _TOKENS, round_)
     first = model(ids, use_cache=True, logits_to_keep=1)
     layers = first.past_key_values.layers
     cache = Cache([_RoomyLayer(layer, settings.batch, settings.new_tokens) for layer in layers])
     logits, tokens = first.logits[:, -1].expand(settings.batch, -1), []
+    upcoming = iter(starts)
+    forced = [list(next(upcoming)) for _ in range(settings.batch)]
     for _ in range(settings.new_tokens):
         best, candidates = logits.topk(_LIKELIEST)
         likely = (best / settings.temperature).softmax(-1)
         likely[likely.cumsum(-1) - likely >= settings.top_p] = 0
-        tokens.append(candidates.gather(1, torch.multinomial(likely, 1, generator=rng)))
-        logits = model(tokens[-1], past_key_values=cache, use_cache=True).logits[:, -1]
+        token = candidates.gather(1, torch.multinomial(likely, 1, generator=rng))
+        for row, waiting in enumerate(forced):
+            if waiting:
+                token[row] = waiting.pop(0)
+            elif newlines[token[row]]:
+                waiting.extend(next(upcoming, starts[row]))
+        tokens.append(token)
+        logits = model(token, past_key_values=cache, use_cache=True).logits[:, -1]
     return torch.cat(tokens, 1)
 
 

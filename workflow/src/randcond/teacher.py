@@ -27,7 +27,7 @@ def load_pipeline(folder: Path, device: str | torch.device = "cpu") -> StableDif
     """
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
-            folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True, safety_checker=None
+            str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True, safety_checker=None
         )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]

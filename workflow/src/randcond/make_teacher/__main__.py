@@ -104,7 +104,7 @@ def _clip_problem(towers: nn.Module, tokenizer: CLIPTokenizer, settings: dict) -
 
 
 def _denoiser(arguments: argparse.Namespace, settings: dict) -> None:
-    autoencoder = AutoencoderKL.from_pretrained(arguments.autoencoder, torch_dtype=torch.float32).eval()
+    autoencoder = AutoencoderKL.from_pretrained(arguments.autoencoder, dtype=torch.float32).eval()
     text_encoder, tokenizer = _load_text_encoder(arguments.text_encoder)
     captions = emoji.captions()
     meanings: dict[tuple[str, str], list[int]] = {}
@@ -125,10 +125,10 @@ def _denoiser(arguments: argparse.Namespace, settings: dict) -> None:
 def _assemble(arguments: argparse.Namespace, settings: dict) -> None:
     text_encoder, tokenizer = _load_text_encoder(arguments.text_encoder)
     pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(arguments.autoencoder, torch_dtype=torch.float16),
+        vae=AutoencoderKL.from_pretrained(arguments.autoencoder, dtype=torch.float16),
         text_encoder=text_encoder.half(),
         tokenizer=tokenizer,
-        unet=UNet2DConditionModel.from_pretrained(arguments.denoiser, torch_dtype=torch.float16),
+        unet=UNet2DConditionModel.from_pretrained(arguments.denoiser, dtype=torch.float16),
         scheduler=_scheduler(),
         safety_checker=None,
         feature_extractor=None,
@@ -152,7 +152,7 @@ def _scheduler() -> PNDMScheduler:
 
 
 def _load_text_encoder(folder: Path) -> tuple[CLIPTextModel, CLIPTokenizer]:
-    model = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32).eval()
+    model = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval()
     return model, CLIPTokenizer.from_pretrained(folder / "tokenizer")
 
 

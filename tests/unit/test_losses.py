@@ -1,0 +1,101 @@
+"""The distillation losses against a plain computation."""
+
+import pytest
+import torch
+
+from randcond.losses import DistillationLoss
+from randcond.students import build_student, feature_pairs
+from randcond.teacher import Teacher
+
+
+def batch(teacher: Teacher, n: int = 4) -> dict:
+    chance = torch.Generator().manual_seed(0)
+    return {
+        "latents": torch.randn((n, *teacher.latent_shape), generator=chance),
+        "noise": torch.randn((n, *teacher.latent_shape), generator=chance),
+        "timesteps": torch.randint(1000, (n,), generator=chance),
+        "conditions": teacher.encode(["a tiger", "a bus", "", "a red apple"][:n]),
+        "swapped": torch.tensor([True, False, False, True][:n]),
+    }
+
+
+def part(whole: dict, rows: slice) -> dict:
+    conditions = {name: tensor[rows] for name, tensor in whole["conditions"].items()}
+    return {name: value[rows] for name, value in whole.items() if name != "conditions"} | {"conditions": conditions}
+
+
+def make(teacher: Teacher, student: str, denoise: bool = False) -> DistillationLoss:
+    torch.manual_seed(5)
+    built = build_student(teacher.unet, student, "random")
+    return DistillationLoss(teacher, built, feature_pairs(teacher.unet, built, student), denoise)
+
+
+@pytest.mark.parametrize("student", ["b-base", "b-tiny", "c-small"])
+def test_against_a_plain_computation(teacher: Teacher, student: str) -> None:
+    loss, data = make(teacher, student, denoise=True), batch(teacher)
+    outputs: dict[tuple[str, str], torch.Tensor] = {}
+    pairs = feature_pairs(teacher.unet, loss.student, student)
+    for of_teacher, of_student in pairs:
+        for who, unet, name in (("t", teacher.unet, of_teacher), ("s", loss.student, of_student)):
+            unet.get_submodule(name).register_forward_hook(
+                lambda _m, _i, out, key=(who, name): outputs.update({key: out[0] if isinstance(out, tuple) else out})
+            )
+    found = loss(**data)
+    noised = teacher.add_noise(data["latents"], data["noise"], data["timesteps"])
+    states = data["conditions"]["encoder_hidden_states"]
+    with torch.no_grad():
+        expected = teacher.unet(noised, data["timesteps"], states).sample
+        mine = loss.student(noised, data["timesteps"], states).sample
+    features = 0.0
+    for of_teacher, of_student in pairs:
+        output = outputs["s", of_student]
+        output = getattr(output, "sample", output)
+        key = of_student.replace(".", "-")
+        if key in loss.features.projections:
+            layer = loss.features.projections[key]
+            output = torch.einsum("oc,nchw->nohw", layer.weight[:, :, 0, 0], output) + layer.bias.view(1, -1, 1, 1)
+        target = outputs["t", of_teacher]
+        features += float((output - getattr(target, "sample", target)).square().mean())
+    errors = (mine - data["noise"]).square().mean((1, 2, 3))
+    assert float(found["out"]) == pytest.approx(float((mine - expected).square().mean()), rel=1e-5)
+    assert float(found["feat"]) == pytest.approx(features, rel=1e-5)
+    assert float(found["denoise"]) == pytest.approx(float(errors[~data["swapped"]].sum()) / 4, rel=1e-5)
+    assert float(found["loss"]) == pytest.approx(float(found["out"] + found["feat"] + found["denoise"]), rel=1e-6)
+
+
+def test_noise_is_added_as_the_schedule_says(teacher: Teacher) -> None:
+    data = batch(teacher)
+    betas = torch.linspace(teacher._noise.config["beta_start"], teacher._noise.config["beta_end"], 1000)
+    kept = torch.cumprod(1 - betas, 0)[data["timesteps"]].view(-1, 1, 1, 1)
+    expected = kept.sqrt() * data["latents"] + (1 - kept).sqrt() * data["noise"]
+    torch.testing.assert_close(teacher.add_noise(data["latents"], data["noise"], data["timesteps"]), expected)
+
+
+def test_only_channel_students_have_projections_and_they_learn(teacher: Teacher) -> None:
+    assert len(make(teacher, "b-base").features.projections) == 0
+    loss = make(teacher, "c-base")
+    widths = {name: layer.weight.shape[:2] for name, layer in loss.features.projections.items()}
+    assert len(widths) == 9
+    assert widths["down_blocks-0-attentions-1"] == (10, 8)
+    assert widths["mid_block-resnets-1"] == (40, 32)
+    loss(**batch(teacher))["loss"].backward()
+    for layer in loss.features.projections.values():
+        assert layer.weight.grad is not None
+        assert layer.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in teacher.unet.parameters())
+    assert all(parameter.grad is not None for parameter in loss.student.parameters())
+
+
+def test_parts_of_a_batch_add_up(teacher: Teacher) -> None:
+    loss, data = make(teacher, "c-base", denoise=True), batch(teacher)
+    whole = loss(**data)
+    parts = [loss(**part(data, rows)) for rows in (slice(0, 1), slice(1, 4))]
+    for name in whole:
+        expected = float(parts[0][name]) / 4 + 3 * float(parts[1][name]) / 4
+        assert float(whole[name]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_copy_of_the_teacher_loses_nothing(teacher: Teacher) -> None:
+    blocks = [f"down_blocks.{i}" for i in range(4)]
+    loss = DistillationLoss(teacher, teacher.unet, [(block, block) for block in blocks], denoise=False)
+    assert float(loss(**batch(teacher))["loss"]) == 0

@@ -1,0 +1,127 @@
+"""The seven students: their sizes on SD v1.4, and which of the teacher's layers they take."""
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from conftest import tiny_unet
+from randcond.catalogue import STUDENTS
+from randcond.errors import UserError
+from randcond.students import build_student, count_parameters, feature_pairs, student_of_config
+
+SIZES = {
+    "b-base": 579_384_964, "b-small": 482_346_884, "b-tiny": 323_384_964, "c-base": 553_235_204,
+    "c-small": 425_288_868, "c-tiny": 314_140_228, "c-micro": 219_789_284,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sd14() -> UNet2DConditionModel:
+    with torch.device("meta"):
+        return UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
+
+
+def test_teacher_is_sd14(sd14: UNet2DConditionModel) -> None:
+    assert count_parameters(sd14) == 859_520_964
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_size_on_sd14(sd14: UNet2DConditionModel, student: str) -> None:
+    assert count_parameters(student_of_config(sd14.config, student)) == SIZES[student]
+
+
+@pytest.mark.parametrize(
+    ("student", "widths"),
+    [("c-base", [256, 512, 1024, 1024]), ("c-small", [224, 448, 896, 896]), ("c-tiny", [192, 384, 768, 768]),
+     ("c-micro", [160, 320, 640, 640])],
+)  # fmt: skip
+def test_widths_on_sd14(sd14: UNet2DConditionModel, student: str, widths: list[int]) -> None:
+    assert list(student_of_config(sd14.config, student).config["block_out_channels"]) == widths
+
+
+@pytest.mark.parametrize("student", ["b-base", "b-small", "b-tiny"])
+def test_copies_the_layer_it_stands_for(student: str) -> None:
+    torch.manual_seed(0)
+    teacher = tiny_unet()
+    built = build_student(teacher, student, "copied")
+    theirs = teacher.state_dict()
+    shift = 1 if student == "b-tiny" else 0
+    checked = set()
+
+    def same(mine: str, source: str) -> None:
+        names = [name for name in built.state_dict() if name.startswith(mine + ".")]
+        assert names, mine
+        for name in names:
+            assert torch.equal(built.state_dict()[name], theirs[source + name.removeprefix(mine)]), (name, source)
+        checked.update(names)
+
+    for i in range(4 - shift):
+        same(f"down_blocks.{i}.resnets.0", f"down_blocks.{i}.resnets.0")
+        if i < 3:
+            same(f"down_blocks.{i}.attentions.0", f"down_blocks.{i}.attentions.0")
+        if i < 3 - shift:
+            same(f"down_blocks.{i}.downsamplers.0", f"down_blocks.{i}.downsamplers.0")
+    for k in range(4 - shift):
+        kinds = ["resnets"] + (["attentions"] if k + shift > 0 else [])
+        for kind in kinds:
+            same(f"up_blocks.{k}.{kind}.0", f"up_blocks.{k + shift}.{kind}.0")
+            same(f"up_blocks.{k}.{kind}.1", f"up_blocks.{k + shift}.{kind}.2")
+        if k + shift < 3:
+            same(f"up_blocks.{k}.upsamplers.0", f"up_blocks.{k + shift}.upsamplers.0")
+    for name in ("conv_in", "conv_out", "conv_norm_out", "time_embedding"):
+        same(name, name)
+    if student == "b-base":
+        same("mid_block", "mid_block")
+    assert checked == set(built.state_dict())
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_draws_something_of_the_right_shape(student: str) -> None:
+    torch.manual_seed(1)
+    teacher = tiny_unet()
+    built = build_student(teacher, student, "random" if student[0] == "c" else "copied")
+    with torch.no_grad():
+        out = built(torch.randn(2, 4, 8, 8), torch.tensor([1, 900]), torch.randn(2, 3, 8)).sample
+    assert out.shape == (2, 4, 8, 8)
+    assert torch.isfinite(out).all()
+    assert count_parameters(built) < count_parameters(teacher)
+
+
+def test_random_weights_depend_on_the_seed_alone() -> None:
+    def build(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return build_student(teacher, "b-base", "random").conv_in.weight
+
+    teacher = tiny_unet()
+    assert torch.equal(build(1), build(1))
+    assert not torch.equal(build(1), build(2))
+
+
+def test_feature_pairs(sd14: UNet2DConditionModel) -> None:
+    def pairs(student: str) -> list[tuple[str, str]]:
+        return feature_pairs(sd14, student_of_config(sd14.config, student), student)
+
+    blocks = [*(f"down_blocks.{i}" for i in range(4)), *(f"up_blocks.{i}" for i in range(4))]
+    assert pairs("b-base") == pairs("b-small") == [(block, block) for block in blocks]
+    assert pairs("b-tiny") == [
+        ("down_blocks.0", "down_blocks.0"),
+        ("down_blocks.1", "down_blocks.1"),
+        ("down_blocks.2.attentions.1", "down_blocks.2.attentions.0"),
+        *((f"up_blocks.{k + 1}", f"up_blocks.{k}") for k in range(3)),
+    ]
+    last = [
+        *(f"down_blocks.{i}.attentions.1" for i in range(3)), "down_blocks.3.resnets.1", "mid_block.resnets.1",
+        "up_blocks.0.resnets.2", *(f"up_blocks.{i}.attentions.2" for i in range(1, 4)),
+    ]  # fmt: skip
+    assert pairs("c-micro") == [(layer, layer) for layer in last]
+
+
+def test_impossible_students() -> None:
+    teacher = tiny_unet()
+    with pytest.raises(UserError, match="c-base"):
+        build_student(teacher, "c-base", "copied")
+    with pytest.raises(UserError, match="d-base"):
+        build_student(teacher, "d-base", "random")
+    odd = dict(teacher.config) | {"block_out_channels": (12, 24, 48, 48)}
+    with pytest.raises(UserError, match="12"):
+        student_of_config(odd, "c-base")
