@@ -4,7 +4,7 @@ PROTOCOL = {
     "guidance_scale": CONFIG.sampling.guidance_scale,
     "weights": CONFIG.distillation.weights,
     "image format": "PNG, no resize but the evaluator's own",
-    "features": "the world's evaluator",
+    "features": "the world's evaluator, directions scaled to length sqrt(width)",
     "real images per prompt": CONFIG.scoring.real_per_prompt,
     "sampling seed": CONFIG.sampling.seed,
 }

@@ -31,7 +31,7 @@ def _reference(arguments: argparse.Namespace) -> None:
             f"{arguments.images[0]}: {len(images)} real images, {expected} expected; delete it and run again"
         )
     classes = evaluator.class_features(emoji.captions())
-    tensors = {"images": images, "prompts": evaluator.text_features(texts), "classes": classes}
+    tensors = {"images": _unit(images), "prompts": evaluator.text_features(texts), "classes": classes}
     tensors["logit_scale"] = np.array([evaluator.logit_scale], np.float32)
     write_tensors(arguments.output, {name: torch.from_numpy(array) for name, array in tensors.items()})
 
@@ -45,7 +45,7 @@ def _score(arguments: argparse.Namespace) -> None:
         raise UserError(f"{arguments.images[0]}: {len(features)} samples for {len(prompts)} prompts; draw them again")
     if not np.isfinite(features).all():
         raise UserError(f"{arguments.images[0]}: the evaluator's features are not finite; look at the samples")
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    unit = _unit(features)
     logits = class_logits(unit, reference["classes"], float(reference["logit_scale"][0]))
     names = list(emoji.concepts())
     wanted = np.array([names.index(emoji.parse(text).concept) for text in prompts["text"]])
@@ -53,6 +53,8 @@ def _score(arguments: argparse.Namespace) -> None:
     named = logits.argmax(1) == wanted
     split = prompts["split"].to_numpy()
     per_prompt = len(reference["images"]) // len(prompts)
+    # Distances are between directions, as the cosines are; of length sqrt(width), so that KID's kernel is (cos + 1)^3.
+    scale = features.shape[1] ** 0.5
     splits: dict[str, Any] = {}
     for name in ("all", "seen", "unseen"):
         chosen = np.ones(len(split), bool) if name == "all" else split == name
@@ -61,7 +63,13 @@ def _score(arguments: argparse.Namespace) -> None:
             "count": int(chosen.sum()),
             "reference_count": int(real.sum()),
             "metrics": all_metrics(
-                *(features[chosen], reference["images"][real], logits[chosen], cosines[chosen], named[chosen]),
+                *(
+                    scale * unit[chosen],
+                    scale * reference["images"][real],
+                    logits[chosen],
+                    cosines[chosen],
+                    named[chosen],
+                ),
                 *(settings["bootstrap"], settings["seed"]),
             ),
         }
@@ -77,6 +85,10 @@ def _score(arguments: argparse.Namespace) -> None:
             "splits": splits,
         },
     )
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
 if __name__ == "__main__":

