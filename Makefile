@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: reproduce smoke test lint format report teacher clean
+.PHONY: reproduce smoke test lint format report pdf compare teacher record restore share provenance plan rehearse clean
 
 reproduce: .venv/ready  ## everything, from the prompts to results/emoji/report/index.html
 	snakemake --cores all
@@ -29,8 +29,35 @@ format: .venv/ready  ## mend what a tool can mend
 report: .venv/ready  ## the report alone, from scores that are there
 	snakemake --cores all --until report
 
+pdf: .venv/ready  ## the report as PDF, by an installed Chromium, Chrome or Edge
+	snakemake --cores all -- pdf
+
+compare: .venv/ready  ## two runs side by side: make compare A=seen-plain B=seen-rc-animals
+	@python -m randcond.compare results/$(or $(NAME),emoji) $(A) $(B)
+
 teacher: .venv/ready  ## train the shipped teacher and evaluator from nothing, about two hours
 	snakemake --cores all --configfile config/teacher.yaml -- teacher
+
+# A world other than the default: CONFIG=config/smoke.yaml
+VERSIONS = python -m randcond.versions $(1) $(if $(CONFIG),--configfile $(CONFIG))
+
+record: .venv/ready  ## what is up to date into dvc.lock and DVC's cache, as after every run of snakemake
+	$(call VERSIONS,record)
+
+restore: .venv/ready  ## recorded results out of DVC's cache or remote; nothing is computed
+	$(call VERSIONS,restore)
+
+share: .venv/ready  ## push recorded results: make share REMOTE=<folder, ssh://..., s3://...>
+	$(call VERSIONS,share) --remote "$(or $(REMOTE),$(error say where: make share REMOTE=...))"
+
+provenance: .venv/ready  ## what made the numbers of a run: make provenance RUN=seen-rc-animals [REV=<git revision>]
+	@$(call VERSIONS,provenance) --run "$(or $(RUN),$(error say of which run: make provenance RUN=...))" $(if $(REV),--rev $(REV))
+
+plan: .venv/ready  ## what the paper's world costs on GPUs: make plan GPU=a100-80gb GPUS=4
+	python -m randcond.plan --gpu $(or $(GPU),a100-80gb) --gpus $(or $(GPUS),4) --log results/plan.log
+
+rehearse: .venv/ready  ## the paper's world at true sizes with random weights, on a CPU with 24 GB
+	HF_HUB_OFFLINE=1 python -m randcond.rehearse --log results/rehearse.log
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: Python 3.11 or newer is needed; name one with make PYTHON=...")'

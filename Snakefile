@@ -13,10 +13,13 @@ container: "docker://python:3.11-bookworm"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/prompts.smk"
+include: "workflow/rules/assets.smk"
 include: "workflow/rules/renders.smk"
 include: "workflow/rules/students.smk"
 include: "workflow/rules/samples.smk"
 include: "workflow/rules/scores.smk"
+include: "workflow/rules/costs.smk"
+include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/teacher.smk"
 
@@ -25,3 +28,12 @@ rule all:
     default_target: True
     input:
         f"{OUT}/report",
+
+
+# What is up to date is recorded by DVC, also after a run that failed in part.
+onsuccess:
+    record_versions()
+
+
+onerror:
+    record_versions()

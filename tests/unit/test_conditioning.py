@@ -1,6 +1,7 @@
 """p(t) against closed forms; the swap against its probabilities."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -11,32 +12,52 @@ from randcond.conditioning import Constant, probability, recondition
 from randcond.errors import UserError
 
 CLOSED_FORMS = {
-    "constant": (dict(p=0.25), lambda t: 0.25),
-    "exponential": (dict(rate=5.0), lambda t: math.exp(-5 * (1 - t / 1000))),
+    "constant": ({"p": 0.25}, lambda t: 0.25),
+    "constant by default": ({}, lambda t: 1.0),
+    "constant as an integer": ({"p": 1}, lambda t: 1.0),
+    "exponential": ({"rate": 2.5}, lambda t: math.exp(-2.5 * (1 - t / 1000))),
+    "exponential by default": ({}, lambda t: math.exp(-5 * (1 - t / 1000))),
     "two-sided-exponential": (
-        dict(rate=5.0),
+        {"rate": 3},
+        lambda t: math.exp(-3 * (1 - t / 1000)) if t > 500 else math.exp(-3 * t / 1000),
+    ),
+    "two-sided-exponential by default": (
+        {},
         lambda t: math.exp(-5 * (1 - t / 1000)) if t > 500 else math.exp(-5 * t / 1000),
     ),
-    "sigmoid": (dict(rate=20.0, centre=0.7), lambda t: 1 / (1 + math.exp(-20 * (t / 1000 - 0.7)))),
+    "sigmoid": ({"rate": 10.0, "centre": 0.4}, lambda t: 1 / (1 + math.exp(-10 * (t / 1000 - 0.4)))),
+    "sigmoid by default": ({}, lambda t: 1 / (1 + math.exp(-20 * (t / 1000 - 0.7)))),
     "linear": ({}, lambda t: t / 1000),
     "parabola": ({}, lambda t: (2 * (t - 500) / 1000) ** 2),
 }
 
 
-@pytest.mark.parametrize("kind", CLOSED_FORMS)
-def test_closed_form(kind: str) -> None:
-    parameters, form = CLOSED_FORMS[kind]
-    found = probability({"kind": kind, **parameters})(torch.arange(1000))
-    torch.testing.assert_close(found, torch.tensor([form(t) for t in range(1000)]), atol=1e-6, rtol=1e-5)
-    assert probability({"kind": kind})(torch.arange(1000)).shape == (1000,)
+@pytest.mark.parametrize("case", CLOSED_FORMS)
+def test_closed_form(case: str) -> None:
+    parameters, form = CLOSED_FORMS[case]
+    p = probability({"kind": case.split()[0], **parameters})
+    expected = torch.tensor([form(t) for t in range(1000)])
+    torch.testing.assert_close(p(torch.arange(1000)), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(p(torch.arange(1000).view(10, 100)), expected.view(10, 100), atol=1e-6, rtol=1e-5)
 
 
 @given(
-    kind=st.sampled_from(["exponential", "two-sided-exponential", "sigmoid"]),
-    rate=st.floats(1e-3, 1e3),
+    settings=st.one_of(
+        st.fixed_dictionaries({"kind": st.just("constant"), "p": st.floats(0, 1) | st.integers(0, 1)}),
+        st.fixed_dictionaries(
+            {
+                "kind": st.sampled_from(["exponential", "two-sided-exponential"]),
+                "rate": st.floats(1e-3, 1e3) | st.integers(1, 1000),
+            }
+        ),
+        st.fixed_dictionaries({"kind": st.just("sigmoid"), "rate": st.floats(1e-3, 1e3), "centre": st.floats(-10, 10)}),
+        st.fixed_dictionaries({"kind": st.sampled_from(["linear", "parabola"])}),
+    )
 )
-def test_is_a_probability(kind: str, rate: float) -> None:
-    p = probability({"kind": kind, "rate": rate})(torch.arange(1000))
+def test_is_a_probability(settings: dict) -> None:
+    p = probability(settings)(torch.arange(1000))
+    assert p.dtype == torch.float32
+    assert p.shape == (1000,)
     assert ((p >= 0) & (p <= 1)).all()
 
 
@@ -45,7 +66,7 @@ def test_swap_frequency(t: int) -> None:
     n, p = 20_000, probability({"kind": "exponential", "rate": 5.0})
     timesteps = torch.full((n,), t)
     texts, swapped = recondition(["own"] * n, timesteps, ["other"], p, torch.Generator().manual_seed(1))
-    expected = float(p(timesteps[:1]))
+    expected = math.exp(-5 * (1 - t / 1000))
     assert abs(int(swapped.sum()) - n * expected) <= 5 * math.sqrt(n * expected * (1 - expected)) + 1
     # a tenth is emptied, swapped or not
     for chosen in (swapped, ~swapped):
@@ -54,6 +75,46 @@ def test_swap_frequency(t: int) -> None:
         assert abs(empty - 0.1 * count) <= 5 * math.sqrt(count * 0.09) + 1
     assert {text for text, swap in zip(texts, swapped, strict=True) if swap} <= {"other", ""}
     assert {text for text, swap in zip(texts, swapped, strict=True) if not swap} <= {"own", ""}
+
+
+def test_each_pair_is_judged_by_its_own_timestep() -> None:
+    timesteps = torch.randint(1000, (500,), generator=torch.Generator().manual_seed(0))
+    own = [f"own {i}" for i in range(500)]
+    texts, swapped = recondition(own, timesteps, ["other"], lambda t: (t >= 400).float(), torch.Generator(), null=0.0)
+    assert swapped.tolist() == (timesteps >= 400).tolist()
+    assert texts == ["other" if t >= 400 else text for t, text in zip(timesteps.tolist(), own, strict=True)]
+
+
+@pytest.mark.parametrize("null", [0.0, 0.3, 1.0])
+def test_frequency_of_the_empty_text(null: float) -> None:
+    n = 10_000
+    texts, _ = recondition(["own"] * n, torch.zeros(n), ["other"], None, torch.Generator().manual_seed(4), null=null)
+    assert abs(texts.count("") - null * n) <= 5 * math.sqrt(n * null * (1 - null))
+
+
+class Unread(Sequence[str]):
+    """A pool that may be asked for single texts, and counts them, but never read through."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def __len__(self) -> int:
+        return 20_000_000
+
+    def __getitem__(self, index: int) -> str:
+        assert isinstance(index, int)
+        self.asked.append(index)
+        return f"text {index}"
+
+    def __iter__(self) -> None:
+        raise AssertionError("the whole pool was read")
+
+
+def test_a_large_pool_is_asked_for_the_swapped_texts_only() -> None:
+    pool = Unread()
+    _, swapped = recondition(["own"] * 100, torch.zeros(100), pool, Constant(0.5), torch.Generator().manual_seed(0))
+    assert len(pool.asked) == int(swapped.sum()) > 0
+    assert max(pool.asked) > 10_000_000
 
 
 def test_draws_from_the_pool_are_uniform() -> None:
@@ -65,14 +126,18 @@ def test_draws_from_the_pool_are_uniform() -> None:
 
 
 def test_no_random_conditioning_never_swaps_and_draws_as_much() -> None:
-    states = []
-    for p in (None, Constant(1.0)):
+    states, empty = [], []
+    for p in (None, Constant(0.0), Constant(1.0)):
         chance = torch.Generator().manual_seed(3)
         texts, swapped = recondition(["own"] * 50, torch.zeros(50), ["other"], p, chance)
-        assert bool(swapped.any()) == (p is not None)
-        assert ("own" in texts) == (p is None)
+        assert swapped.dtype == torch.bool
+        assert swapped.tolist() == [p == Constant(1.0)] * 50
+        assert set(texts) == {"", "other" if p == Constant(1.0) else "own"}
         states.append(chance.get_state())
-    assert torch.equal(*states)
+        empty.append([text == "" for text in texts])
+    assert torch.equal(states[0], states[1])
+    assert torch.equal(states[0], states[2])
+    assert empty[0] == empty[1] == empty[2]
 
 
 def test_impossible_input() -> None:
@@ -87,17 +152,25 @@ def test_impossible_input() -> None:
     ("settings", "named"),
     [
         ({"kind": "cosine"}, "kind"),
+        ({"kind": ["linear"]}, "kind"),
+        ({"kind": None}, "kind"),
         ({}, "kind"),
         ({"kind": "constant", "p": 1.5}, r"\[0, 1\]"),
-        ({"kind": "constant", "p": float("nan")}, r"\[0, 1\]"),
+        ({"kind": "constant", "p": -0.1}, r"\[0, 1\]"),
+        ({"kind": "constant", "p": math.nan}, "p"),
         ({"kind": "exponential", "rate": -1.0}, "rate"),
+        ({"kind": "two-sided-exponential", "rate": 0.0}, "rate"),
+        ({"kind": "two-sided-exponential", "rate": math.inf}, "rate"),
+        ({"kind": "sigmoid", "rate": math.nan}, "rate"),
+        ({"kind": "sigmoid", "centre": math.nan}, "centre"),
         ({"kind": "exponential", "speed": 1.0}, "speed"),
         ({"kind": "exponential", "rate": "5"}, "rate"),
+        ({"kind": "exponential", "rate": None}, "rate"),
         ({"kind": "constant", "p": True}, "p"),
         ({"kind": "linear", "rate": 1.0}, "rate"),
     ],
 )
 def test_bad_settings(settings: dict, named: str) -> None:
-    with pytest.raises(UserError, match=named) as caught:
+    with pytest.raises(UserError, match=f"^random_conditioning.*{named}") as caught:
         probability(settings)
     assert "\n" not in str(caught.value)

@@ -1,11 +1,12 @@
 """Bad configurations end in one line that names the setting; the shipped ones pass."""
 
+import csv
 from pathlib import Path
 
 import pytest
 import yaml
 
-from randcond.config import check_config, load_experiments
+from randcond.config import Config, check_config, load_experiments
 from randcond.errors import UserError
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -20,16 +21,48 @@ def merge(below: dict, above: dict) -> dict:
     return merged
 
 
-@pytest.mark.parametrize("on_top", [None, "smoke", "teacher", "headline"])
+@pytest.mark.parametrize("on_top", [None, "smoke", "teacher", "headline", "full"])
 def test_shipped_configs_pass(on_top: str | None) -> None:
     values = yaml.safe_load((CONFIG / "config.yaml").read_text())
     if on_top:
         values = merge(values, yaml.safe_load((CONFIG / f"{on_top}.yaml").read_text()))
     config = check_config(values)
-    experiments = load_experiments(CONFIG / "experiments.yaml")
-    experiments.check_names(config.only, "only")
-    assert config.name == (on_top or "emoji")
-    assert set(experiments.tables) == {"table1", "table2", "table3"}
+    experiments = load_experiments(CONFIG / "experiments.yaml").of_grid(config.grid)
+    experiments.check_against(config)
+    assert config.name == (on_top if on_top in ("smoke", "teacher") else "emoji")
+    assert {"table1", "table2", "table3"} <= set(experiments.tables)
+    assert config.distillation.learning_rate == 3e-4  # what lies below stays
+
+
+def test_the_papers_world() -> None:
+    values = merge(*(yaml.safe_load((CONFIG / f"{name}.yaml").read_text()) for name in ("config", "paper")))
+    config = check_config(values)
+    experiments = load_experiments(Path(__file__).parents[2] / config.experiments)
+    assert set(experiments.tables) == {"table1", "table2", "table3", "table4"}
+    assert len(experiments.runs) == 18
+    shown = {row.run for table in experiments.tables.values() for row in table.rows}
+    assert shown == {*experiments.runs, "teacher"}
+    recipe = config.distillation
+    assert (recipe.batch, recipe.learning_rate, recipe.schedule, recipe.weight_decay) == (256, 5e-5, "constant", 1e-2)
+    assert config.calibration is not None
+    assert {name: bounds.value for name, bounds in config.calibration.scores.items()} == {
+        "fid": 13.05, "is": 36.76, "clip": 0.2958,
+    }  # fmt: skip
+    with pytest.raises(UserError, match=r"prompts\.benchmark"):
+        check_config(merge(values, {"prompts": {"benchmark": 40_505}}))
+    with pytest.raises(UserError, match="writer"):
+        check_config(merge(values, {"prompts": {"llm": {"writer": {"model": None}}}}))
+
+
+@pytest.mark.parametrize("file", ["experiments", "paper_experiments"])
+def test_every_row_of_the_paper_is_in_its_results(file: str) -> None:
+    experiments = load_experiments(CONFIG / f"{file}.yaml")
+    with (CONFIG / "paper_results.csv").open(newline="") as file:
+        reported = {(line["table"], line["row"]) for line in csv.DictReader(file)}
+    for name, table in experiments.tables.items():
+        for row in table.rows:
+            assert row.paper is None or (name, row.paper) in reported, (name, row)
+        assert name == "probability" or all(row.paper for row in table.rows)
 
 
 BAD_CONFIGS = {
@@ -47,6 +80,7 @@ BAD_CONFIGS = {
     "seed twice": ({"seeds": [1, 1]}, "seeds"),
     "negative seed": ({"seeds": [-1]}, "seeds"),
     "N above the LLM's prompts": ({"prompts": {"count": 30, "llm": {"count": 20}}}, "prompts.llm.count"),
+    "seed that numpy does not take": ({"scoring": {"seed": 2**32}}, "scoring.seed"),
     "name that leaves the folder": ({"name": "../x"}, "name"),
     "unknown world": ({"world": "mars"}, "world"),
     "NaN learning rate": ({"distillation": {"learning_rate": float("nan")}}, "distillation.learning_rate"),
@@ -58,6 +92,18 @@ BAD_CONFIGS = {
     "unknown weights": ({"distillation": {"weights": "best"}}, "distillation.weights"),
     "guidance below one": ({"sampling": {"guidance_scale": 0.5}}, "sampling.guidance_scale"),
     "top_p of zero": ({"prompts": {"llm": {"top_p": 0.0}}}, "prompts.llm.top_p"),
+    "truth for a number": ({"distillation": {"batch": True}}, "distillation.batch"),
+    "truth for a seed": ({"seeds": [True]}, "seeds"),
+    "number for a truth": ({"distillation": {"gradient_checkpointing": 1}}, "distillation.gradient_checkpointing"),
+    "number of YAML 1.2": ({"distillation": {"learning_rate": "1e-4"}}, "distillation.learning_rate"),
+    "no learning": ({"distillation": {"learning_rate": 0.0}}, "distillation.learning_rate"),
+    "negative clip": ({"distillation": {"gradient_clip": -1.0}}, "distillation.gradient_clip"),
+    "section left empty": ({"sampling": None}, "sampling"),
+    "steps as one number": ({"distillation": {"steps": 800}}, "distillation.steps"),
+    "unknown precision": ({"distillation": {"mixed_precision": "fp8"}}, "distillation.mixed_precision"),
+    "one seed": ({"seeds": 0}, "seeds"),
+    "half a recipe of the teacher": ({"make_teacher": {"denoiser": {"steps": 10}}}, "make_teacher.denoiser"),
+    "name with a space": ({"name": "my world"}, "name"),
     "one bootstrap sample": ({"scoring": {"bootstrap": 1}}, "scoring.bootstrap"),
 }
 
@@ -72,6 +118,11 @@ BAD_RUNS = {
     "unknown p(t)": ({"random_conditioning": {"kind": "cosine"}}, "cosine"),
     "p above one": ({"random_conditioning": {"kind": "constant", "p": 2.0}}, r"[0, 1]"),
     "p(t) as a name": ({"random_conditioning": "linear"}, "random_conditioning"),
+    "p(t) of no known type": ({"random_conditioning": {"kind": ["linear"]}}, "kind"),
+    "infinite rate": ({"random_conditioning": {"kind": "exponential", "rate": float("inf")}}, "rate"),
+    "texts as a word": ({"texts": "pool", "random_conditioning": {"kind": "linear"}}, "texts"),
+    "the LLM's texts beside captions": ({"texts": ["llm"], "random_conditioning": {"kind": "linear"}}, "texts"),
+    "nothing": (None, "mine"),
     "unknown parameter of p(t)": ({"random_conditioning": {"kind": "linear", "rate": 1.0}}, "rate"),
 }
 
@@ -109,6 +160,18 @@ def test_bad_run(case: str, tmp_path: Path) -> None:
         ("runs: {}\ntables: {t: {title: T, splits: [all], rows: [{run: b, paper: '1', label: B}]}}", "'b'"),
         ("runs: {}\ntables: {}\ngrids: [{title: T, split: all, runs: [c]}]", "'c'"),
         ("runs: {}\ntables: {t: {title: T, splits: [some], rows: []}}", "splits"),
+        ("", "runs and tables"),
+        ("runs: {}", "tables"),
+        ("tables: {}", "runs"),
+        ("runs: {}\ntables: {}\nfigures: []", "figures"),
+        ("runs: {}\ntables: {t: {title: T, splits: [all], rows: [], note: x}}", "tables.t.note"),
+        ("runs: {a: {}}\ntables: {t: {title: T, splits: [all], rows: [{run: a, paper: 1, label: B}]}}", "paper"),
+        ("runs: {}\ntables: {}\ngrids: [{title: T, split: all, runs: [], count: 0}]", "grids.0.count"),
+        ("runs: {1: {}}\ntables: {}", "runs.1"),
+        ("runs: {My Run: {}}\ntables: {}", "My Run"),
+        ("runs: {a_b: {}}\ntables: {}", "a_b"),
+        ("runs: {teacher: {}}\ntables: {}", "teacher"),
+        ("runs: {a: {random_conditioning: {kind: sigmoid, centre: .nan}}}\ntables: {}", "centre"),
     ],
 )
 def test_bad_experiments(text: str, named: str, tmp_path: Path) -> None:
@@ -117,8 +180,85 @@ def test_bad_experiments(text: str, named: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_experiments(file)
     one_line(caught.value, named)
+    assert str(file) in str(caught.value)
 
 
-def test_missing_experiments(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.yaml"):
-        load_experiments(tmp_path / "none.yaml")
+@pytest.mark.parametrize("fault", ["missing", "folder", "latin-1"])
+def test_unreadable_experiments(fault: str, tmp_path: Path) -> None:
+    file = tmp_path / "experiments.yaml"
+    if fault == "folder":
+        file.mkdir()
+    elif fault == "latin-1":
+        file.write_bytes("runs: {}\ntables: {} # é".encode("latin-1"))
+    with pytest.raises(UserError) as caught:
+        load_experiments(file)
+    one_line(caught.value, str(file))
+
+
+def test_only_names_runs() -> None:
+    experiments = load_experiments(CONFIG / "experiments.yaml")
+    with pytest.raises(UserError) as caught:
+        experiments.check_against(check_config({"only": ["copied-rc", "copied-cr"]}))
+    one_line(caught.value, "'copied-cr'")
+    assert "only" in str(caught.value)
+
+
+def test_d_cannot_be_larger_than_the_prompts() -> None:
+    experiments = load_experiments(CONFIG / "experiments.yaml")
+    with pytest.raises(UserError) as caught:
+        experiments.check_against(check_config({"grid": "full", "prompts": {"count": 300}}))
+    one_line(caught.value, "runs.plain-480.size")
+
+
+def leaves(values: dict, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Paths of all settings."""
+    return [
+        path
+        for key, value in values.items()
+        for path in (leaves(value, (*above, key)) if isinstance(value, dict) else [(*above, key)])
+    ]
+
+
+def nested(path: tuple[str, ...], value: object) -> dict:
+    return {path[0]: nested(path[1:], value) if len(path) > 1 else value}
+
+
+SETTINGS = leaves(Config().model_dump())
+
+
+PATHS = {"teacher", "evaluator", "experiments"}
+FILES = {".".join(path) for path in SETTINGS if path[0] in ("sources", "inception")}
+ABSENT = {"prompts.benchmark", "prompts.llm.writer", "prompts.pool", "calibration", "sampling.resize"}
+
+JUNK = {
+    "null": None, "empty text": "", "two lines": "a\nb", "list of null": [None], "empty section": {},
+    "section": {"a": 1}, "negative": -1, "NaN": float("nan"), "minus infinity": float("-inf"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_junk_in_any_setting_is_one_line(junk: str) -> None:
+    accepted = set()
+    for path in SETTINGS:
+        try:
+            check_config(merge(Config().model_dump(), nested(path, JUNK[junk])))
+        except UserError as error:
+            one_line(error, ".".join(path))
+        else:
+            accepted.add(".".join(path))
+    # a path may be any string, or missing where a world can do without: it is looked at when it is used
+    kind = {str: PATHS | FILES, type(None): FILES | ABSENT}.get(type(JUNK[junk]), set())
+    assert accepted == kind
+
+
+def test_defaults_are_valid_and_other_numbers_are_kept() -> None:
+    assert check_config({}) == Config()
+    for path in SETTINGS:
+        default = Config().model_dump()
+        for key in path:
+            default = default[key]
+        if isinstance(default, int) and not isinstance(default, bool) and path != ("prompts", "count"):
+            found = check_config(merge(Config().model_dump(), nested(path, default + 1))).model_dump()
+            for key in path:
+                found = found[key]
+            assert found == default + 1

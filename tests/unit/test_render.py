@@ -1,16 +1,28 @@
 """Latent shards, and images drawn from a pipeline."""
 
+import argparse
+import io
+import json
 import pickle
+import shutil
+import zipfile
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from randcond import render, sample
 from randcond.errors import UserError
-from randcond.files import write_tensors
+from randcond.files import read_tensors, write_tensors
+from randcond.prompts import write_prompts
 from randcond.render import LatentShards
-from randcond.sample import write_images
+from randcond.sample import stored, write_images
 from randcond.teacher import Teacher, decode, draw_latents, encode_images, load_pipeline
+from randcond.worlds import emoji
 
 
 def shard(path: Path, first: int, n: int = 3, **changes: torch.Tensor) -> Path:
@@ -28,25 +40,31 @@ def test_reads_rows_of_all_shards(tmp_path: Path) -> None:
     assert torch.equal(shards.get([5, 0, 5]), latents[[5, 0, 5]].half().float())
 
 
-def test_broken_shards_are_named(tmp_path: Path) -> None:
-    good = shard(tmp_path / "good", 0)
-    pickled, cut = tmp_path / "pickled", tmp_path / "cut"
-    pickled.write_bytes(pickle.dumps({"latents": [0.0]}))
-    cut.write_bytes(good.read_bytes()[:-8])
-    broken = {
-        "pickled": [pickled],
-        "cut": [cut],
-        "missing": [tmp_path / "missing"],
-        "nan": [shard(tmp_path / "nan", 0, latents=torch.full((3, 4, 8, 8), float("nan")))],
-        "gap": [good, shard(tmp_path / "gap", 4)],
-        "order": [shard(tmp_path / "order", 0, rows=torch.tensor([1, 0, 2]))],
-        "names": [tmp_path / "names"],
-    }
-    write_tensors(tmp_path / "names", {"pixels": torch.zeros(1)})
-    for name, paths in broken.items():
-        with pytest.raises(UserError, match=name) as caught:
-            LatentShards(paths)
-        assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(
+    "name", ["pickled", "cut", "header", "empty", "missing", "nan", "infinite", "gap", "order", "second", "names"]
+)
+def test_broken_shard_is_named(name: str, tmp_path: Path) -> None:
+    good, bad = shard(tmp_path / "good", 0), tmp_path / f"bad-{name}.safetensors"
+    latents = torch.randn(3, 4, 8, 8)
+    paths = [bad]
+    if name == "pickled":
+        bad.write_bytes(pickle.dumps({"latents": [0.0]}))
+    elif name in ("cut", "header", "empty"):
+        bad.write_bytes(good.read_bytes()[: {"cut": -8, "header": 20, "empty": 0}[name]])
+    elif name in ("nan", "infinite"):
+        latents[1, 2, 3, 4] = float(name[:3])
+        shard(bad, 0, latents=latents)
+    elif name == "gap":
+        paths = [good, shard(bad, 4)]
+    elif name == "order":
+        shard(bad, 0, rows=torch.tensor([1, 0, 2]))
+    elif name == "second":
+        shard(bad, 3)  # the one before it is not there
+    elif name == "names":
+        write_tensors(bad, {"pixels": latents, "rows": torch.arange(3)})
+    with pytest.raises(UserError, match=f"bad-{name}") as caught:
+        LatentShards(paths)
+    assert "\n" not in str(caught.value)
 
 
 def test_latents_do_not_depend_on_the_batch(teacher: Teacher) -> None:
@@ -67,23 +85,169 @@ def test_guidance_and_text_matter(teacher: Teacher) -> None:
     assert not torch.equal(draw("a tiger", 5.0), draw("a bus", 5.0))
 
 
-def test_images_to_latents_and_back_keep_their_shapes(teacher: Teacher) -> None:
-    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+def test_images_to_latents_and_back(teacher: Teacher) -> None:
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     latents = encode_images(teacher.pipeline, images)
+    vae, factor = teacher.pipeline.vae, teacher.pipeline.vae.config["scaling_factor"]
     assert latents.shape == (2, *teacher.latent_shape)
-    expected = teacher.pipeline.vae.encode(images.float() / 127.5 - 1).latent_dist.mean
-    torch.testing.assert_close(latents, expected * teacher.pipeline.vae.config["scaling_factor"])
-    assert decode(teacher.pipeline, latents).shape == images.shape
+    with torch.no_grad():
+        torch.testing.assert_close(latents, vae.encode(images.float() / 127.5 - 1).latent_dist.mean * factor)
+        pixels = vae.decode(latents / factor).sample
+    decoded = decode(teacher.pipeline, latents)
+    assert decoded.dtype == torch.uint8
+    assert decoded.shape == images.shape
+    assert ((decoded.float() / 127.5 - 1) - pixels.clamp(-1, 1)).abs().max() <= 0.5001 / 127.5
 
 
-def test_equal_images_give_equal_zips(tmp_path: Path) -> None:
+def zipped(path: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
+        return {name: np.asarray(Image.open(io.BytesIO(archive.read(name)))) for name in archive.namelist()}
+
+
+def test_images_in_a_zip(tmp_path: Path) -> None:
     images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     for name in ("a.zip", "b.zip"):
-        write_images(tmp_path / name, images, first=7)
+        pictures = [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).numpy()]
+        assert write_images(tmp_path / name, (stored(p, "png", None) for p in pictures), 9998, "png") == 3
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    found = zipped(tmp_path / "a.zip")
+    assert list(found) == ["09998.png", "09999.png", "10000.png"]  # which sort as they are numbered
+    for image, pixels in zip(images, found.values(), strict=True):
+        assert (pixels == image.permute(1, 2, 0).numpy()).all()
 
 
-def test_no_pipeline_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nothing") as caught:
-        load_pipeline(tmp_path / "nothing")
+# how evaluation images are drawn in these tests, but for batches and shards
+DRAWN = {
+    "count": 7,
+    "steps": 2,
+    "guidance_scale": 2.0,
+    "seed": 7,
+    "precision": "no",
+    "image_format": "png",
+    "resize": None,
+}
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    texts = [caption.text for caption in emoji.captions()[:: len(emoji.captions()) // 7]][:7]
+    write_prompts(tmp_path / "prompts.parquet", pd.DataFrame({"text": texts, "split": "seen", "source": "emoji"}))
+    return tmp_path / "prompts.parquet"
+
+
+def render_arguments(prompts: Path, teacher: Path, shard: int = 0, settings: dict | None = None) -> argparse.Namespace:
+    values = {"count": 5, "shard": 5, "batch": 5, "steps": 2, "guidance_scale": 2.0, "seed": 7, "images": "rendered"}
+    values |= {"world": "emoji", "precision": "no", "latents": "fp32"}
+    values |= settings or {}
+    output = prompts.with_name(f"{values['shard']}-{shard}.safetensors")
+    return argparse.Namespace(
+        settings=json.dumps(values), shard=shard, threads=1, teacher=teacher, prompts=prompts, output=output,
+        sources=[],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("images", ["rendered", "real"])
+def test_shards_and_batches_change_nothing(images: str, prompts: Path, pipeline_folder: Path) -> None:
+    one = render_arguments(prompts, pipeline_folder, settings={"images": images})
+    smaller = {"images": images, "shard": 3, "batch": 2}
+    parts = [render_arguments(prompts, pipeline_folder, k, smaller) for k in range(2)]
+    for arguments in (one, *parts):
+        render._main(arguments)
+    whole = LatentShards([one.output]).get(list(range(5)))
+    assert len(LatentShards([part.output for part in parts])) == 5
+    torch.testing.assert_close(LatentShards([p.output for p in parts]).get(list(range(5))), whole, atol=1e-4, rtol=1e-4)
+    assert read_tensors(parts[1].output)["rows"].tolist() == [3, 4]
+    before = one.output.read_bytes()
+    render._main(one)
+    assert one.output.read_bytes() == before
+    if images == "real":
+        scenes = emoji.real_images(render.read_prompts(prompts)["text"].tolist()[:5], 7)
+        torch.testing.assert_close(whole, encode_images(load_pipeline(pipeline_folder), scenes))
+
+
+def test_no_such_shard(prompts: Path, pipeline_folder: Path) -> None:
+    with pytest.raises(UserError, match="no row 5 for shard 1"):
+        render._main(render_arguments(prompts, pipeline_folder, shard=1))
+
+
+@pytest.fixture
+def broken_folder(pipeline_folder: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(pipeline_folder, tmp_path / "broken")
+
+
+@pytest.mark.parametrize("value", [float("nan"), 0.0])
+def test_a_teacher_that_draws_nothing_is_named(
+    value: float, prompts: Path, broken_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render, "draw_latents", lambda _pipeline, texts, *_: torch.full((len(texts), 4, 8, 8), value))
+    arguments = render_arguments(prompts, broken_folder)
+    with pytest.raises(UserError, match=r"broken: the teacher's latents"):
+        render._main(arguments)
+    assert not arguments.output.exists()
+
+
+def test_broken_weights_end_the_drawing(prompts: Path, broken_folder: Path) -> None:
+    (file,) = (broken_folder / "unet").glob("*.safetensors")
+    weights = load_file(file)
+    weights["conv_out.bias"][0] = float("nan")
+    save_file(weights, file, {"format": "pt"})
+    output = prompts.with_name("a.zip")
+    settings = DRAWN | {"shard": 2, "batch": 2}
+    with pytest.raises(UserError, match=r"broken: draws images that are not finite"):
+        sample._main(
+            argparse.Namespace(
+                settings=json.dumps(settings), shard=0, threads=1, pipeline=broken_folder, prompts=prompts,
+                output=output, name="test",
+            )
+        )  # fmt: skip
+    assert not output.exists()
+
+
+def test_samples_are_named_by_their_row(prompts: Path, pipeline_folder: Path) -> None:
+    def draw(shard: int, size: int, batch: int) -> dict[str, np.ndarray]:
+        settings = DRAWN | {"shard": size, "batch": batch}
+        output = prompts.with_name(f"{shard}-{size}.zip")
+        sample._main(
+            argparse.Namespace(
+                settings=json.dumps(settings), shard=shard, threads=1, pipeline=pipeline_folder, prompts=prompts,
+                output=output, name="test",
+            )
+        )  # fmt: skip
+        return zipped(output)
+
+    whole, parts = draw(0, 7, 7), draw(0, 4, 3) | draw(1, 4, 3)
+    assert list(parts) == list(whole) == [f"{i:05d}.png" for i in range(7)]
+    for name, pixels in whole.items():
+        assert np.abs(parts[name].astype(int) - pixels).max() <= 1
+
+
+def test_real_images_follow_their_prompts(prompts: Path) -> None:
+    output = prompts.with_name("real.zip")
+    settings = {"world": "emoji", "real_per_prompt": 2, "seed": 3, "image_format": "png", "resize": None}
+    sample._real(argparse.Namespace(settings=json.dumps(settings), prompts=prompts, output=output, sources=[]))
+    texts = [text for text in render.read_prompts(prompts)["text"] for _ in range(2)]
+    found = list(zipped(output).values())
+    assert (np.stack(found) == emoji.real_images(texts, 3).permute(0, 2, 3, 1).numpy()).all()
+
+
+@pytest.mark.parametrize("fault", ["nothing", "no unet", "no weights", "cut weights", "pickled weights", "no index"])
+def test_broken_pipeline_is_named(fault: str, broken_folder: Path) -> None:
+    unet = broken_folder / "unet"
+    (weights,) = unet.glob("*.safetensors")
+    if fault == "nothing":
+        shutil.rmtree(broken_folder)
+    elif fault == "no unet":
+        shutil.rmtree(unet)
+    elif fault == "no weights":
+        weights.unlink()
+    elif fault == "cut weights":
+        weights.write_bytes(weights.read_bytes()[:-1000])
+    elif fault == "pickled weights":
+        torch.save(load_file(weights), weights.with_suffix(".bin"))
+        weights.unlink()
+    else:
+        (broken_folder / "model_index.json").write_text("{")
+    with pytest.raises(UserError, match="broken") as caught:
+        load_pipeline(broken_folder)
     assert "\n" not in str(caught.value)

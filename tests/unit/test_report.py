@@ -79,6 +79,27 @@ def settings_dict(seeds: list[int]) -> dict:
             },
         },
         "grids": [{"title": "Animals", "split": "unseen", "runs": ["teacher", "seen-rc", "missing"], "count": 4}],
+        "series": {
+            "figure7": {
+                "title": "Size of D",
+                "split": "all",
+                "lines": [
+                    {"label": "without", "runs": ["missing", "base-plain"]},
+                    {"label": "with", "runs": ["seen-rc"]},
+                ],
+            }
+        },
+        "claims": [
+            {
+                "text": "Swapping <b>helps</b>",
+                "source": "table 1",
+                "better": "seen-rc",
+                "than": "base-plain",
+                "metrics": ["fid", "named"],
+            },
+            {"text": "Missing", "source": "table 9", "better": "missing", "than": "base-plain", "metrics": ["is"]},
+        ],
+        "count": 960,
         "settings": {"teacher": {"path": "<b>weights</b>", "steps": 25}},
     }
 
@@ -97,6 +118,7 @@ def score_dict(run: str, seed: int) -> dict:
         "world": "emoji",
         "name": "emoji",
         "unet_parameters": 1_234_567,
+        "unet_sha256": "0" * 64,
         "protocol": {"steps": 25, "guidance_scale": 4.0, "weights": "teacher" if run == "teacher" else "ema"},
         "splits": splits,
     }
@@ -204,6 +226,38 @@ def test_table_cells_are_the_scores_and_the_papers_numbers(finished: World) -> N
     assert math.isnan(cell(frame, run="seen-rc", split="all", metric="is")["paper"])
     assert math.isnan(cell(frame, run="seen-rc", split="unseen", metric="named")["paper"])
     assert math.isnan(cell(frame, run="base-plain", split="unseen", metric="fid")["paper"])
+
+
+def test_every_measured_number_leads_to_its_score_file(finished: World) -> None:
+    page_text = (finished.folder / "report/index.html").read_text()
+    linked = set(re.findall(r'href="(scores/[^"]+)"', page_text))
+    assert linked == {f"scores/{run}/{seed}.json" for run, seed in finished.scores}
+    for name in linked:
+        copied = json.loads((finished.folder / "report" / name).read_text())
+        assert copied == finished.scores[copied["run"], copied["seed"]]
+
+
+def test_claims_have_verdicts_from_the_scores(tmp_path: Path) -> None:
+    world = World(tmp_path, [0, 1, 2])
+    for (run, seed), score in world.scores.items():
+        values = {"fid": 5.0, "named": 0.9} if run == "seen-rc" else {"fid": 9.0, "named": 0.4}
+        for metric, value in values.items():
+            score["splits"]["all"]["metrics"][metric]["value"] = value + seed / 1000
+    report = world.build()
+    frame = pd.read_csv(report / "tables/claims.csv")
+    assert frame["verdict"].tolist() == ["reproduced", "reproduced", "not run"]
+    assert frame["effect"].tolist()[:2] == pytest.approx([4.0, 0.5])
+    text = (report / "index.html").read_text()
+    assert "2 reproduced, 1 not run" in text
+    assert "Swapping &lt;b&gt;helps&lt;/b&gt;" in text
+
+
+def test_size_curves_hold_the_scores(finished: World) -> None:
+    frame = pd.read_csv(finished.folder / "report/figures/figure7.csv")
+    assert set(frame["run"]) == {"base-plain", "seen-rc"}
+    assert set(frame["size"]) == {960}
+    row = frame[(frame["run"] == "seen-rc") & (frame["metric"] == "kid")].iloc[0]
+    assert row["value"] == finished.scores["seen-rc", 0]["splits"]["all"]["metrics"]["kid"]["value"]
 
 
 def test_the_papers_30k_captions_stand_for_all(finished: World) -> None:

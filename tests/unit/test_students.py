@@ -7,7 +7,7 @@ from diffusers import UNet2DConditionModel
 from conftest import tiny_unet
 from randcond.catalogue import STUDENTS
 from randcond.errors import UserError
-from randcond.students import build_student, count_parameters, feature_pairs, student_of_config
+from randcond.students import build_student, copy_weights, count_parameters, feature_pairs, student_of_config
 
 SIZES = {
     "b-base": 579_384_964, "b-small": 482_346_884, "b-tiny": 323_384_964, "c-base": 553_235_204,
@@ -87,6 +87,38 @@ def test_draws_something_of_the_right_shape(student: str) -> None:
     assert count_parameters(built) < count_parameters(teacher)
 
 
+def test_copied_weights_are_the_students_own() -> None:
+    teacher = tiny_unet()
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    student = build_student(teacher, "b-base", "copied")
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.zero_()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
+
+
+def test_other_layers_are_not_copied_over_silently() -> None:
+    teacher = tiny_unet()
+    wider = UNet2DConditionModel.from_config({**teacher.config, "cross_attention_dim": 16, "layers_per_block": 1})
+    with pytest.raises(UserError, match="no layer .*of shape") as caught:
+        copy_weights(teacher, wider)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("student", ["b-base", "b-small", "b-tiny"])
+def test_heads_given_block_by_block(student: str) -> None:
+    # as in SD v2.x, where they grow with the width
+    teacher = UNet2DConditionModel.from_config({**tiny_unet().config, "attention_head_dim": [1, 2, 4, 4]})
+    built = build_student(teacher, student, "copied")
+    shift = 4 - len(built.up_blocks)
+    for i in range(3):
+        mine, theirs = built.down_blocks[i].attentions[0], teacher.down_blocks[i].attentions[0]
+        assert mine.num_attention_heads == theirs.num_attention_heads == [1, 2, 4][i]
+    for k in range(1 - shift, 4 - shift):
+        mine, theirs = built.up_blocks[k].attentions[0], teacher.up_blocks[k + shift].attentions[0]
+        assert mine.num_attention_heads == theirs.num_attention_heads
+
+
 def test_random_weights_depend_on_the_seed_alone() -> None:
     def build(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
@@ -122,6 +154,18 @@ def test_impossible_students() -> None:
         build_student(teacher, "c-base", "copied")
     with pytest.raises(UserError, match="d-base"):
         build_student(teacher, "d-base", "random")
-    odd = dict(teacher.config) | {"block_out_channels": (12, 24, 48, 48)}
-    with pytest.raises(UserError, match="12"):
-        student_of_config(odd, "c-base")
+
+
+@pytest.mark.parametrize(
+    ("student", "changes", "width"),
+    [
+        ("c-base", {"block_out_channels": (12, 24, 48, 48)}, 12),  # 9.6 channels
+        ("c-micro", {"block_out_channels": (10, 15, 20, 20)}, 15),  # 7.5 channels, after a width that can be halved
+        ("c-small", {"norm_num_groups": 5}, 10),  # 7 channels in 5 groups
+        ("c-tiny", {"attention_head_dim": 4}, 10),  # 6 channels for 4 heads
+    ],
+)
+def test_widths_that_do_not_divide(student: str, changes: dict, width: int) -> None:
+    with pytest.raises(UserError, match=f"{student}.* {width} ") as caught:
+        student_of_config(dict(tiny_unet().config) | changes, student)
+    assert "\n" not in str(caught.value)

@@ -1,19 +1,25 @@
 """The emoji world: concepts, captions, scenes; prompts and pools drawn from them."""
 
+import argparse
 import itertools
+import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from randcond import prompts
 from randcond.errors import UserError
 from randcond.pool import ArrowTexts, TextPool
-from randcond.prompts import choose, read_prompts, write_pool, write_prompts
+from randcond.prompts import read_prompts, write_pool, write_prompts
 from randcond.worlds import emoji
+from randcond.worlds.emoji import choose
 
 SETTINGS = {"count": 960, "evaluation": 999, "seed": 0}
 
@@ -43,6 +49,28 @@ def test_concept_of(text: str, concept: str | None) -> None:
 
 def test_every_caption_names_its_concept() -> None:
     assert all(emoji.concept_of(caption.text) == caption.concept for caption in emoji.captions())
+    assert all(emoji.parse(caption.text) == caption for caption in emoji.captions())
+
+
+def test_the_longest_name_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emoji, "concepts", lambda: {"tree": False, "pine tree": False, "pine": False})
+    assert emoji.concept_of("a pine tree in the snow") == "pine tree"
+    assert emoji.concept_of("two pine trees") == "pine tree"
+    assert emoji.concept_of("a tree") == "tree"
+    assert emoji.concept_of("a pine tree beside a tree") is None
+
+
+concepts = st.sampled_from(list(emoji.concepts()))
+
+
+@given(one=concepts, other=concepts, order=st.permutations(["in the rain,", "Two", "beside a"]))
+def test_free_texts(one: str, other: str, order: list[str]) -> None:
+    first, second, third = order
+    assert emoji.concept_of(f"{first} {one} {second} {third}") == one
+    assert emoji.concept_of(f"{first} {one.upper()}s {second}") == one
+    assert emoji.concept_of(f"{one}") == one
+    assert emoji.concept_of(f"{first} {one}, {second} {other}s") == (one if one == other else None)
+    assert emoji.concept_of(f"{first}{one}{second}") is None  # no word of its own
 
 
 @pytest.mark.parametrize(
@@ -54,13 +82,14 @@ def test_articles(concept: str, colour: str, text: str) -> None:
 
 
 def test_scenes_depend_on_seed_and_index_alone() -> None:
-    texts = ["a tiger on a red background", "bus, navy background", "a green background with a key"]
+    texts = ["a tiger on a red background", "bus, white background", "a green background with a key"]
     whole = emoji.real_images(texts, seed=3)
     assert whole.shape == (3, 3, 32, 32)
     assert whole.dtype == torch.uint8
     assert torch.equal(emoji.real_images(texts[1:], seed=3, first_index=1), whole[1:])
     assert not torch.equal(emoji.real_images(texts, seed=4), whole)
     assert not torch.equal(*emoji.real_images([texts[0]] * 2, seed=3))
+    assert torch.equal(emoji.real_images(texts[:1] * 2, seed=3, first_index=0)[0], whole[0])
 
 
 def test_every_scene_shows_its_drawing_on_its_background() -> None:
@@ -68,13 +97,14 @@ def test_every_scene_shows_its_drawing_on_its_background() -> None:
         texts = [emoji.caption_text(concept, colour, emoji.TEMPLATES[0]) for concept in emoji.concepts()]
         images = emoji.real_images(texts, seed=1).float()
         background = torch.tensor(emoji.COLOURS[colour]).float().view(3, 1)
-        assert ((images[:, :, 0, 0] - background.T).abs() <= 8.5).float().mean() > 0.95
+        corners = images[:, :, [0, 0, -1, -1], [0, -1, 0, -1]]
+        assert ((corners - background).abs() <= 8).all(1).float().mean() > 0.95
         drawn = ((images - background.view(3, 1, 1)).abs().amax(1) > 30).float().mean((1, 2))
         assert drawn.min() > 0.03, texts[int(drawn.argmin())]
 
 
 def test_drawings_differ() -> None:
-    sheets = torch.stack([emoji.real_images([f"a {c} on a gray background".replace("a a", "an a")], 5)[0].float()
+    sheets = torch.stack([emoji.real_images([f"a {c} on a white background".replace("a a", "an a")], 5)[0].float()
                           for c in ("tiger", "bus", "key", "cake")])  # fmt: skip
     assert all((a - b).abs().mean() > 5 for a, b in itertools.combinations(sheets, 2))
 
@@ -100,9 +130,60 @@ def test_choose() -> None:
     pd.testing.assert_frame_equal(choose(SETTINGS)[0], captions)
 
 
+@given(count=st.integers(1, 900), evaluation=st.integers(1, 1656), seed=st.integers(0, 5))
+@settings(max_examples=15)
+def test_choose_any_number(count: int, evaluation: int, seed: int) -> None:
+    captions, held_out, pool = choose({"count": count, "evaluation": evaluation, "seed": seed})
+    assert (len(captions), len(held_out), len(pool)) == (count, evaluation, len(emoji.captions()) - evaluation)
+    texts = {"D": set(captions["text"]), "evaluation": set(held_out["text"]), "pool": set(pool)}
+    assert [len(part) for part in texts.values()] == [count, evaluation, len(pool)]
+    assert texts["D"] < texts["pool"]
+    assert texts["pool"] | texts["evaluation"] == {caption.text for caption in emoji.captions()}
+    times = Counter(emoji.parse(text).concept for text in held_out["text"])
+    assert len(times) == min(evaluation, 111)
+    assert max(times.values()) - min(times.values()) <= 1
+    for frame in (captions, held_out):
+        assert list(frame.columns) == ["text", "split", "source"]
+        for text, split in zip(frame["text"], frame["split"], strict=True):
+            assert split == ("unseen" if emoji.concepts()[emoji.parse(text).concept] else "seen")
+
+
 def test_too_many_prompts() -> None:
-    with pytest.raises(UserError, match=r"prompts\.count: 1000"):
-        choose(SETTINGS | {"count": 1000})
+    just_enough = {"count": 966, "evaluation": len(emoji.captions()) - 9660}
+    choose(SETTINGS | just_enough)
+    one_short = just_enough | {"evaluation": just_enough["evaluation"] + 1}
+    for changes in (one_short, {"count": 1000}, {"evaluation": 20_000}):
+        with pytest.raises(UserError, match=r"prompts\.count: \d+.*prompts\.evaluation") as caught:
+            choose(SETTINGS | changes)
+        assert "\n" not in str(caught.value)
+
+
+def arguments(folder: Path, **settings: int) -> argparse.Namespace:
+    files = {name: folder / name for name in ("captions", "evaluation", "pool", "summary")}
+    values = {"world": "emoji", "expected": {}} | SETTINGS | settings
+    return argparse.Namespace(settings=json.dumps(values), sources=[], **files)
+
+
+def test_the_stage_writes_what_it_chose(tmp_path: Path) -> None:
+    prompts._main(arguments(tmp_path))
+    captions, evaluation, pool = choose(SETTINGS)
+    for name, frame in (("captions", captions), ("evaluation", evaluation)):
+        found = read_prompts(tmp_path / name)
+        assert list(found.columns) == ["id", "text", "split", "source"]
+        pd.testing.assert_frame_equal(found[["text", "split", "source"]], frame, check_dtype=False)
+    assert ArrowTexts(tmp_path / "pool")[:] == pool
+    summary = json.loads((tmp_path / "summary").read_text())
+    assert summary["pool"] == len(pool)
+    assert summary["captions"] == captions["split"].value_counts().to_dict()
+    before = [(tmp_path / name).read_bytes() for name in ("captions", "evaluation", "pool")]
+    prompts._main(arguments(tmp_path))
+    assert [(tmp_path / name).read_bytes() for name in ("captions", "evaluation", "pool")] == before
+
+
+def test_both_splits_are_needed(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"prompts\.captions: too few"):
+        prompts._main(arguments(tmp_path, count=1))
+    assert not list(tmp_path.iterdir())
 
 
 def test_broken_prompts(tmp_path: Path) -> None:
@@ -112,9 +193,11 @@ def test_broken_prompts(tmp_path: Path) -> None:
     write_prompts(file, choose(SETTINGS)[0])
     assert list(read_prompts(file)["id"]) == list(range(960))
     whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="not a whole Parquet file"):
-        read_prompts(file)
+    for kept in (0, 3, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:kept])
+        with pytest.raises(UserError, match=r"captions\.parquet: not a whole Parquet file") as caught:
+            read_prompts(file)
+        assert "\n" not in str(caught.value)
     pd.DataFrame({"text": ["a"]}).to_parquet(file)
     with pytest.raises(UserError, match="lacks the column id, split, source"):
         read_prompts(file)
@@ -128,7 +211,10 @@ def test_pool_is_its_parts_in_a_row(parts: list[list[str]]) -> None:
     pool, plain = TextPool(*parts), [text for part in parts for text in part]
     assert len(pool) == len(plain)
     assert [pool[i] for i in range(len(plain))] == plain
-    assert pool[1:3] == plain[1:3]
+    assert list(pool) == plain
+    assert pool[:] == plain
+    assert [pool[a:b] for a in range(3) for b in range(9)] == [plain[a:b] for a in range(3) for b in range(9)]
+    assert pool[::-2] == plain[::-2]
     with pytest.raises(IndexError):
         pool[len(plain)]
 
@@ -140,7 +226,30 @@ def test_arrow_pool(tmp_path: Path) -> None:
     assert len(pool) == 1000
     assert [pool[int(i)] for i in np.arange(0, 1000, 97)] == texts[::97]
     assert pool[5:8] == texts[5:8]
-    (tmp_path / "broken.arrow").write_bytes((tmp_path / "pool.arrow").read_bytes()[:-100])
-    for name in ("broken.arrow", "missing.arrow"):
-        with pytest.raises(UserError, match=name):
-            ArrowTexts(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["cut", "empty", "missing", "column", "text"])
+def test_broken_pool_is_named(name: str, tmp_path: Path) -> None:
+    file = tmp_path / f"{name}.arrow"
+    write_pool(tmp_path / "whole", ["a"] * 1000)
+    if name == "cut":
+        file.write_bytes((tmp_path / "whole").read_bytes()[:-100])
+    elif name == "empty":
+        file.touch()
+    elif name == "text":
+        file.write_text("a tiger\na bus\n")
+    elif name == "column":
+        table = pa.table({"caption": ["a"]})
+        with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(UserError, match=f"{name}.arrow") as caught:
+        ArrowTexts(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_pool_is_not_read_into_memory(tmp_path: Path) -> None:
+    write_pool(tmp_path / "pool.arrow", [f"text {i}" for i in range(200_000)])
+    before = pa.total_allocated_bytes()
+    pool = TextPool(["own"], ArrowTexts(tmp_path / "pool.arrow"))
+    assert pool[150_001] == "text 150000"
+    assert pa.total_allocated_bytes() - before < 100_000  # of 2.7 MB

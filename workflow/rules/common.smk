@@ -2,17 +2,19 @@
 import json
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
+from randcond.assets import needed, read_assets
 from randcond.config import check_config, load_experiments
 from randcond.errors import UserError
-from randcond.workflow import code_of, shards, step_count
+from randcond.workflow import code_of, evaluation_count, protocol, shards, step_count
 
 try:
     CONFIG = check_config(config)
-    EXPERIMENTS = load_experiments(CONFIG.experiments)
-    EXPERIMENTS.check_names(CONFIG.only, "only")
+    EXPERIMENTS = load_experiments(CONFIG.experiments).of_grid(CONFIG.grid)
+    EXPERIMENTS.check_against(CONFIG)
 except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     os._exit(1)  # before any job, and without Snakemake's traceback
@@ -20,13 +22,18 @@ except UserError as error:
 OUT = f"results/{CONFIG.name}"
 RUNS = [run for run in EXPERIMENTS.runs if not CONFIG.only or run in CONFIG.only]
 TEACHER = CONFIG.teacher
-EVALUATOR = CONFIG.evaluator
-CODE = Path(workflow.basedir) / "workflow" / "src" / "randcond"
+EVALUATORS = [CONFIG.evaluator, *([CONFIG.inception] if CONFIG.inception else [])]
+# relative, so that a checkout can be moved or copied without running anything again
+HERE = Path(os.path.relpath(workflow.basedir))
+CODE = HERE / "workflow" / "src" / "randcond"
+WORLD = f"worlds.{CONFIG.world}"  # its module
+WORDS = sorted(CODE.glob(f"worlds/{CONFIG.world}_*.csv"))  # and its lists of words
 
 # Jobs run with Snakemake's own Python. They depend neither on the number of cores around them nor on the network.
+# `exec`: a rule is one command, which takes the shell's place, so that it is told of signals and of Snakemake's end.
 shell.prefix(
     f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
-    " HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1; "
+    " HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 RANDCOND_JOB=1; exec "
 )
 
 
@@ -46,9 +53,30 @@ def settings(**values):
     return json.dumps(plain, sort_keys=True)
 
 
-def code(module):
+def code(*modules):
     """The package's files that a stage runs; Snakemake does not see imports."""
-    return code_of(CODE, module)
+    return sorted({file for module in modules for file in code_of(CODE, module)})
+
+
+def sources(*names):
+    """Those of the world's files that it has."""
+    return [path for name in names if (path := getattr(CONFIG.sources, name))]
+
+
+def sources_option(*names):
+    """The same for the command line, with their names."""
+    found = {name: getattr(CONFIG.sources, name) for name in names}
+    return " ".join(
+        shlex.quote(f"{name}={path}") for name, path in found.items() if path
+    )
+
+
+def writer_model(fetched):
+    """The model that writes prompts: the fetched one, another folder, or none where a service writes."""
+    writer = CONFIG.prompts.llm.writer
+    if writer is None:
+        return fetched
+    return writer.model or []
 
 
 def shard_names(count, size):
@@ -59,8 +87,16 @@ def render_settings(wildcards):
     """Real images do not depend on how the teacher samples."""
     sampling = CONFIG.rendering.model_dump()
     if wildcards.images == "real":
-        sampling = {key: sampling[key] for key in ("batch", "shard", "seed")}
-    return settings(**sampling, count=CONFIG.prompts.count, images=wildcards.images)
+        sampling = {
+            key: sampling[key]
+            for key in ("batch", "shard", "seed", "precision", "latents")
+        }
+    return settings(
+        **sampling,
+        count=CONFIG.prompts.count,
+        images=wildcards.images,
+        world=CONFIG.world,
+    )
 
 
 def render_shards(prompts, images):
@@ -73,7 +109,7 @@ def run_of(wildcards):
 
 
 def student_settings(wildcards):
-    run = run_of(wildcards).model_dump()
+    run = run_of(wildcards).model_dump(exclude={"grid"})
     recipe = CONFIG.distillation.model_dump()
     steps = step_count(recipe.pop("steps"), run)
     return settings(
@@ -95,24 +131,67 @@ def pipeline_of(wildcards):
     return f"{OUT}/students/{wildcards.run}/{wildcards.seed}/pipeline"
 
 
+def sample_count(run):
+    """Evaluation images of a run: those of the benchmark's prompts where no table or grid shows more."""
+    return evaluation_count(
+        EXPERIMENTS.model_dump(),
+        run,
+        CONFIG.prompts.benchmark,
+        CONFIG.prompts.evaluation,
+    )
+
+
+def sample_settings(wildcards):
+    return settings(**CONFIG.sampling.model_dump(), count=sample_count(wildcards.run))
+
+
 def sample_shards(run, seed):
-    names = shard_names(CONFIG.prompts.evaluation, CONFIG.sampling.shard)
+    names = shard_names(sample_count(run), CONFIG.sampling.shard)
     return [f"{OUT}/samples/{run}/{seed}/{name}.zip" for name in names]
+
+
+def score_settings(wildcards):
+    return settings(
+        batch=CONFIG.scoring.batch,
+        bootstrap=CONFIG.scoring.bootstrap,
+        seed=CONFIG.scoring.seed,
+        world=CONFIG.world,
+        name=CONFIG.name,
+        protocol=protocol(CONFIG.model_dump()),
+        count=sample_count(wildcards.run),
+        benchmark=CONFIG.prompts.benchmark,
+    )
+
+
+def calibration(wildcards=None):
+    """No student is scored before the teacher has scored as it should."""
+    needed = CONFIG.calibration and (wildcards is None or wildcards.run != "teacher")
+    return [f"{OUT}/calibration.json"] if needed else []
 
 
 def report_settings():
     experiments = EXPERIMENTS.model_dump()
     for name, table in experiments["tables"].items():
         for row in table["rows"]:
-            row["paper"] = {"table": name, "row": row["paper"]}
+            if row["paper"] is not None:
+                row["paper"] = {"table": name, "row": row["paper"]}
+    for grid in experiments["grids"]:
+        grid["benchmark"] = CONFIG.prompts.benchmark
     return settings(
         title="Random conditioning with distillation",
         world=CONFIG.world,
         name=CONFIG.name,
         seeds=CONFIG.seeds,
+        count=CONFIG.prompts.count,
         **experiments,
         settings=CONFIG.model_dump(),
     )
+
+
+def figure_settings(section):
+    """A figure's own settings and the seeds that all figures share."""
+    own = getattr(CONFIG.figures, section).model_dump()
+    return settings(**own, seeds=CONFIG.figures.seeds)
 
 
 def part_command(part, *more):
@@ -120,4 +199,22 @@ def part_command(part, *more):
     return (
         f"python -m randcond.make_teacher {part} --settings {{params.settings:q}} --threads {{threads}}"
         f" {options} --checkpoint {OUT}/checkpoints/{part} --output {{output}} --log {{log}}"
+    )
+
+
+def record_versions():
+    """Let DVC record what is up to date. `dvc repro` (DVC_STAGE) records its stages itself, with settings of now."""
+    command = ["describe"] if "DVC_STAGE" in os.environ else ["record", "--quietly"]
+    files = [str(path) for path in workflow.config_settings.configfiles]
+    values = ["--config", json.dumps(workflow.config_settings.config)]
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "randcond.versions",
+            *command,
+            "--configfile",
+            *files,
+            *values,
+        ]
     )

@@ -1,21 +1,27 @@
 rule prompts:
     """D's prompts, the evaluation prompts and the text pool."""
     input:
-        code=code("prompts"),
-        concepts=CODE / "worlds" / "emoji_concepts.csv",
+        code=code("prompts", WORLD),
+        words=WORDS,
+        sources=sources("captions", "evaluation", "annotations", "texts"),
     output:
         captions=f"{OUT}/prompts/captions.parquet",
         evaluation=f"{OUT}/prompts/evaluation.parquet",
         pool=f"{OUT}/prompts/pool.arrow",
+        summary=f"{OUT}/prompts/summary.json",
     log:
         f"{OUT}/logs/prompts.log",
     benchmark:
         f"{OUT}/benchmarks/prompts.tsv"
     params:
-        settings=json.dumps(CONFIG.prompts.model_dump(exclude={"llm"}), sort_keys=True),
+        settings=settings(
+            world=CONFIG.world, **CONFIG.prompts.model_dump(exclude={"llm"})
+        ),
+        sources=sources_option("captions", "evaluation", "annotations", "texts"),
     shell:
-        "python -m randcond.prompts --settings {params.settings:q} --captions {output.captions}"
-        " --evaluation {output.evaluation} --pool {output.pool} --log {log}"
+        "python -m randcond.prompts --settings {params.settings:q} --sources {params.sources}"
+        " --captions {output.captions} --evaluation {output.evaluation} --pool {output.pool}"
+        " --summary {output.summary} --log {log}"
 
 
 rule fetch_llm:
@@ -24,6 +30,7 @@ rule fetch_llm:
         "results/assets/SmolLM2-135M-Instruct.Q4_1.gguf",
     log:
         "results/assets/fetch_llm.log",
+    localrule: True
     shell:
         "python -m randcond.llm fetch --output {output} --log {log}"
 
@@ -31,8 +38,9 @@ rule fetch_llm:
 rule llm_prompts:
     """Prompts written by the language model (the role of GPT in the paper)."""
     input:
-        code=code("llm"),
-        model=rules.fetch_llm.output[0],
+        code=code("llm", WORLD),
+        words=WORDS,
+        model=writer_model(rules.fetch_llm.output[0]),
         captions=rules.prompts.output.captions,
     output:
         prompts=f"{OUT}/prompts/llm.parquet",
@@ -41,10 +49,16 @@ rule llm_prompts:
         f"{OUT}/logs/llm_prompts.log",
     benchmark:
         f"{OUT}/benchmarks/llm_prompts.tsv"
+    resources:
+        gpu=CONFIG.gpus.draw,
     params:
-        settings=settings(**CONFIG.prompts.llm.model_dump(), threads=1),
+        settings=settings(
+            world=CONFIG.world, **CONFIG.prompts.llm.model_dump(), threads=1
+        ),
         work=f"{OUT}/checkpoints/llm",
+        model=lambda w, input: f"--model {input.model}" if input.model else "",
     shell:
-        "python -m randcond.llm write --settings {params.settings:q} --model {input.model}"
+        "python -m randcond.launch --gpus {resources.gpu} randcond.llm write"
+        " --settings {params.settings:q} {params.model}"
         " --captions {input.captions} --prompts {output.prompts} --summary {output.summary}"
         " --work {params.work} --log {log}"

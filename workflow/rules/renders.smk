@@ -1,17 +1,22 @@
 rule render:
     """One shard of D's latents."""
     input:
-        code=code("render"),
+        code=code("render", WORLD),
         teacher=TEACHER,
         prompts=f"{OUT}/prompts/{{prompts}}.parquet",
+        sources=lambda w: sources("captions") if w.images == "real" else [],
     output:
         f"{OUT}/renders/{{prompts}}-{{images}}/{{shard}}.safetensors",
     log:
-        f"{OUT}/logs/render/{{prompts}}-{{images}}-{{shard}}.log",
+        f"{OUT}/logs/render/{{prompts}}-{{images}}/{{shard}}.log",
     benchmark:
-        f"{OUT}/benchmarks/render/{{prompts}}-{{images}}-{{shard}}.tsv"
+        f"{OUT}/benchmarks/render/{{prompts}}-{{images}}/{{shard}}.tsv"
+    resources:
+        gpu=CONFIG.gpus.draw,
     params:
         settings=render_settings,
+        sources=lambda w: sources_option("captions") if w.images == "real" else "",
     shell:
-        "python -m randcond.render --settings {params.settings:q} --shard $((10#{wildcards.shard}))"
+        "python -m randcond.launch --gpus {resources.gpu} randcond.render"
+        " --settings {params.settings:q} --shard $((10#{wildcards.shard})) --sources {params.sources}"
         " --teacher {input.teacher} --prompts {input.prompts} --output {output} --log {log}"

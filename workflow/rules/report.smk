@@ -1,32 +1,66 @@
 SCORED = [("teacher", CONFIG.seeds[0])] + [
-    (run, seed) for run in RUNS for seed in CONFIG.seeds
+    (run, seed) for run in RUNS for seed in CONFIG.seeds_of(run)
 ]
+COSTED = sorted(
+    {row.run for t in EXPERIMENTS.tables.values() if t.costs for row in t.rows}
+)
 
 
 rule report:
     """All tables and figures on one page."""
     input:
         code=code("report.__main__"),
-        template=sorted(Path(workflow.basedir, "workflow", "report").glob("*")),
+        template=sorted(Path(HERE, "workflow", "report").glob("*")),
         paper="config/paper_results.csv",
         prompts=rules.prompts.output.evaluation,
         llm=rules.llm_prompts.output.summary,
+        counts=rules.prompts.output.summary,
+        calibration=calibration(),
         scores=[f"{OUT}/scores/{run}/{seed}.json" for run, seed in SCORED],
+        costs=[f"{OUT}/costs/{run}/{CONFIG.seeds[0]}.json" for run in COSTED],
         samples=[shard for run, seed in SCORED for shard in sample_shards(run, seed)],
         histories=[
             f"{OUT}/students/{run}/{seed}/history.json"
             for run, seed in SCORED
             if run != "teacher"
         ],
+        figures=[f"{FIGURES}/{name}" for name in FIGURES_OF[CONFIG.world]],
     output:
-        directory(f"{OUT}/report"),
+        report(
+            directory(f"{OUT}/report"),
+            patterns=[
+                "{kind,tables}/{name}.csv",
+                "{kind,figures}/{name}.svg",
+                "{kind,figures}/{name}.png",
+            ],
+            caption="../report/caption.rst",
+            category="{kind}",
+        ),
     log:
         f"{OUT}/logs/report.log",
     params:
         settings=report_settings(),
         benchmarks=f"{OUT}/benchmarks",
+        logs=f"{OUT}/logs",
+        calibration=lambda w, input: (
+            f"--calibration {input.calibration}" if input.calibration else ""
+        ),
     shell:
         "python -m randcond.report --settings {params.settings:q} --scores {input.scores}"
-        " --histories {input.histories} --samples {input.samples} --prompts {input.prompts}"
-        " --llm-summary {input.llm} --benchmarks $(find {params.benchmarks} -name '*.tsv' | sort)"
+        " --costs {input.costs} --histories {input.histories} --samples {input.samples} --prompts {input.prompts}"
+        " --llm-summary {input.llm} --prompts-summary {input.counts} {params.calibration} --figures {input.figures}"
+        " --benchmarks $(find {params.benchmarks} -name '*.tsv' | sort) --logs $(find {params.logs} -name '*.log' | sort)"
         " --output {output} --log {log}"
+
+
+rule pdf:
+    """The report as PDF, on request: it takes an installed Chromium, Chrome or Edge."""
+    input:
+        code=code("report.pdf"),
+        report=rules.report.output[0],
+    output:
+        f"{OUT}/report.pdf",
+    log:
+        f"{OUT}/logs/pdf.log",
+    shell:
+        "python -m randcond.report.pdf --report {input.report} --output {output} --log {log}"

@@ -7,13 +7,15 @@ rule sample:
     output:
         f"{OUT}/samples/{{run}}/{{seed}}/{{shard}}.zip",
     log:
-        f"{OUT}/logs/sample/{{run}}-{{seed}}-{{shard}}.log",
+        f"{OUT}/logs/sample/{{run}}-{{seed}}/{{shard}}.log",
     benchmark:
-        f"{OUT}/benchmarks/sample/{{run}}-{{seed}}-{{shard}}.tsv"
+        f"{OUT}/benchmarks/sample/{{run}}-{{seed}}/{{shard}}.tsv"
+    resources:
+        gpu=CONFIG.gpus.draw,
     params:
-        settings=settings(**CONFIG.sampling.model_dump()),
+        settings=sample_settings,
     shell:
-        "python -m randcond.sample --settings {params.settings:q} --shard $((10#{wildcards.shard}))"
+        "python -m randcond.launch --gpus {resources.gpu} randcond.sample --settings {params.settings:q} --shard $((10#{wildcards.shard}))"
         " --name sample/{wildcards.run}/{wildcards.seed}/{wildcards.shard}"
         " --pipeline {input.pipeline} --prompts {input.prompts} --output {output} --log {log}"
 
@@ -21,7 +23,8 @@ rule sample:
 rule real_images:
     """The world's real images of the evaluation prompts, to measure distances to."""
     input:
-        code=code("sample"),
+        code=code("sample", WORLD),
+        sources=sources("photos"),
         prompts=rules.prompts.output.evaluation,
     output:
         f"{OUT}/samples/real.zip",
@@ -31,8 +34,13 @@ rule real_images:
         f"{OUT}/benchmarks/real_images.tsv"
     params:
         settings=settings(
-            real_per_prompt=CONFIG.scoring.real_per_prompt, seed=CONFIG.scoring.seed
+            world=CONFIG.world,
+            real_per_prompt=CONFIG.scoring.real_per_prompt,
+            seed=CONFIG.scoring.seed,
+            image_format=CONFIG.sampling.image_format,
+            resize=CONFIG.sampling.resize,
         ),
+        sources=sources_option("photos"),
     shell:
-        "python -m randcond.sample --settings {params.settings:q} --prompts {input.prompts}"
+        "python -m randcond.sample --settings {params.settings:q} --sources {params.sources} --prompts {input.prompts}"
         " --output {output} --log {log}"

@@ -13,11 +13,13 @@ rule student:
         f"{OUT}/logs/student/{{run}}-{{seed}}.log",
     benchmark:
         f"{OUT}/benchmarks/student/{{run}}-{{seed}}.tsv"
+    resources:
+        gpu=CONFIG.gpus.train,
     params:
         settings=student_settings,
         checkpoint=f"{OUT}/checkpoints/{{run}}-{{seed}}",
         pool=lambda w, input: f"--pool {input.pool[0]}" if input.pool else "",
     shell:
-        "python -m randcond.distill --settings {params.settings:q} --name {wildcards.run}/{wildcards.seed}"
+        "python -m randcond.launch --gpus {resources.gpu} randcond.distill --settings {params.settings:q} --name {wildcards.run}/{wildcards.seed}"
         " --teacher {input.teacher} --prompts {input.prompts} --latents {input.latents} {params.pool}"
         " --output {output.pipeline} --history {output.history} --checkpoint {params.checkpoint} --log {log}"

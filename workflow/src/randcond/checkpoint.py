@@ -7,12 +7,13 @@ continued under other conditions.
 
 import fcntl
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import safe_open
@@ -20,6 +21,7 @@ from safetensors import safe_open
 from randcond.errors import UserError
 from randcond.files import read_tensors, write_tensors
 
+PATIENCE = 60.0  # seconds for a process that outlived its Snakemake to notice and to save its state
 _TENSOR = "__tensor__"
 
 
@@ -44,15 +46,28 @@ class Checkpoint:
         """Hold the folder for this process.
 
         Raises:
-            UserError: If another process holds it.
+            UserError: If another process holds it, and does not end in :data:`PATIENCE` seconds.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "lock", "a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{self.folder}: another process trains here; wait for it or stop it") from None
+        deadline = time.monotonic() + PATIENCE
+        while not (file := self._try_lock()):
+            if time.monotonic() >= deadline:
+                raise UserError(f"{self.folder}: another process trains here; wait for it or stop it")
+            time.sleep(1)
+        with file:
             yield
+
+    def _try_lock(self) -> IO[str] | None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "lock"
+        file = path.open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                return file
+        except (BlockingIOError, FileNotFoundError):  # it is held, or went with the folder of a finished training
+            pass
+        file.close()
+        return None
 
     def due(self) -> bool:
         """True once ``minutes`` have passed since the last writing."""
@@ -60,11 +75,20 @@ class Checkpoint:
 
     def save(self, state: dict[str, Any]) -> None:
         """Write ``state`` (nested dicts and lists of tensors and JSON values) atomically."""
-        tensors: dict[str, torch.Tensor] = {}
-        skeleton = _take_tensors(state, "", tensors)
-        metadata = {"fingerprint": json.dumps(self.fingerprint), "skeleton": json.dumps(skeleton)}
-        write_tensors(self.file, tensors, metadata)
+        self._write(self.file, state)
         self._last = time.monotonic()
+
+    def keep(self, state: dict[str, Any]) -> Path:
+        """Write the state in which a training failed beside the one that it goes on from; the file's name."""
+        evidence = self.folder / "failed.safetensors"
+        self._write(evidence, state)
+        return evidence
+
+    def _write(self, file: Path, state: dict[str, Any]) -> None:
+        tensors: dict[str, torch.Tensor] = {}
+        skeleton = _take_tensors(state, tensors, set())
+        metadata = {"fingerprint": json.dumps(self.fingerprint), "skeleton": json.dumps(skeleton)}
+        write_tensors(file, tensors, metadata)
 
     def load(self) -> dict[str, Any] | None:
         """The saved state, or None where there is none.
@@ -76,7 +100,9 @@ class Checkpoint:
             return None
         tensors = read_tensors(self.file)
         with safe_open(self.file, "pt") as file:
-            metadata = file.metadata()
+            metadata = file.metadata() or {}
+        if not {"fingerprint", "skeleton"} <= metadata.keys():
+            raise UserError(f"{self.file}: not a checkpoint of this program; delete it to start anew")
         saved = json.loads(metadata["fingerprint"])
         changed = sorted(k for k in saved.keys() | self.fingerprint.keys() if saved.get(k) != self.fingerprint.get(k))
         if changed:
@@ -90,16 +116,22 @@ class Checkpoint:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _take_tensors(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
-    """A JSON-able copy of ``value`` in which every tensor is replaced by its name in ``tensors``."""
+def _take_tensors(value: Any, tensors: dict[str, torch.Tensor], storages: set[int]) -> Any:
+    """A JSON-able copy of ``value`` in which every tensor is replaced by its name in ``tensors``.
+
+    A tensor is copied only where it shares memory with another, which the format does not allow: at full size a copy
+    of everything is gigabytes.
+    """
     if isinstance(value, torch.Tensor):
-        tensors[name] = value.clone()
+        name, storage = str(len(tensors)), value.untyped_storage().data_ptr()
+        tensors[name] = value.clone() if storage in storages else value
+        storages.add(storage)
         return {_TENSOR: name}
     if isinstance(value, dict):
         # keys may be integers (the optimiser's parameter numbers): keep them as pairs
-        return {"pairs": [[key, _take_tensors(item, f"{name}/{key}", tensors)] for key, item in value.items()]}
+        return {"pairs": [[key, _take_tensors(item, tensors, storages)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
-        return [_take_tensors(item, f"{name}/{i}", tensors) for i, item in enumerate(value)]
+        return [_take_tensors(item, tensors, storages) for item in value]
     return value
 
 

@@ -4,6 +4,7 @@ The paper's heart, free of everything else, to be imported by anybody's training
 large t, where x_t says little about the image, and low where image and text would contradict each other.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -33,7 +34,7 @@ class Constant:
             raise ValueError(f"p must lie in [0, 1], not {self.p}")
 
     def __call__(self, timesteps: torch.Tensor) -> torch.Tensor:
-        return torch.full(timesteps.shape, self.p, device=timesteps.device)
+        return torch.full(timesteps.shape, float(self.p), device=timesteps.device)
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def probability(settings: dict[str, Any]) -> Probability:
     """
     parameters = dict(settings)
     kind = parameters.pop("kind", None)
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise UserError(f"random_conditioning.kind: {kind!r} is unknown; choose one of {', '.join(_KINDS)}")
     known = _KINDS[kind].__dataclass_fields__.keys() - {"kind"}
     for name, value in parameters.items():
@@ -121,6 +122,8 @@ def probability(settings: dict[str, Any]) -> Probability:
             )
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UserError(f"random_conditioning.{name}: must be a number, not {value!r}")
+        if not math.isfinite(value):
+            raise UserError(f"random_conditioning.{name}: must be a finite number, not {value!r}")
     try:
         return _KINDS[kind](**parameters)
     except ValueError as error:

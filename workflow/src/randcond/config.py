@@ -4,17 +4,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from randcond.catalogue import CHANNEL_STUDENTS, STUDENTS
+from randcond.claims import Claim
 from randcond.conditioning import probability
 from randcond.errors import UserError
+from randcond.fields import Above0, Positive, Section, Seed, Share
+from randcond.large import Calibration, Gpus, Precision, Sources, Writer
 
 Model = TypeVar("Model", bound=BaseModel)
-
-Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Above0 = Annotated[float, Field(gt=0)]
+Split = Literal["all", "seen", "unseen", "coco30k"]
 
 
 def _known_student(name: str) -> str:
@@ -32,10 +32,13 @@ def _valid_probability(settings: dict[str, Any] | None) -> dict[str, Any] | None
     return settings
 
 
-class Section(BaseModel):
-    """A part of the configuration: unknown keys and wrong types are errors."""
+def _no_teacher(name: str) -> str:
+    if name == "teacher":
+        raise ValueError("a run cannot be called teacher; the tables use that name for the teacher itself")
+    return name
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+RunName = Annotated[str, Field(pattern=r"^[a-z0-9-]+$"), AfterValidator(_no_teacher)]
 
 
 class LLM(Section):
@@ -48,7 +51,8 @@ class LLM(Section):
     temperature: Above0 = 0.9
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     max_rounds: Positive = 400
-    seed: int = Field(default=1, ge=0)
+    seed: Seed = 1
+    writer: Writer | None = None  # none: the small model that comes in a wheel
 
 
 class Prompts(Section):
@@ -56,7 +60,11 @@ class Prompts(Section):
 
     count: Positive = 960
     evaluation: Positive = 999
-    seed: int = Field(default=0, ge=0)
+    benchmark: Positive | None = None  # the first so many evaluation prompts are a split of their own, coco30k
+    pool: Positive | None = None  # texts drawn from sources.texts
+    max_characters: Positive = 1000  # of a text of the pool; a text encoder reads far fewer
+    expected: dict[Literal["seen", "unseen"], Positive] = {}  # the paper's counts of D, reported beside ours
+    seed: Seed = 0
     llm: LLM = LLM()
 
 
@@ -64,10 +72,26 @@ class Sampling(Section):
     """How a pipeline draws images (PNDM, as in the paper's protocol)."""
 
     steps: Positive = 25
-    guidance_scale: float = Field(default=4.0, ge=1)
+    guidance_scale: float = Field(default=2.0, ge=1)
     batch: Positive = 64
     shard: Positive = 333
-    seed: int = Field(default=1000, ge=0)
+    precision: Precision = "no"
+    seed: Seed = 1000
+
+
+class Rendering(Sampling):
+    """How the teacher renders D."""
+
+    shard: Positive = 240
+    latents: Literal["fp32", "fp16"] = "fp32"
+
+
+class Evaluation(Sampling):
+    """How evaluation images are drawn and stored."""
+
+    seed: Seed = 3000
+    image_format: Literal["png", "jpeg"] = "png"
+    resize: Positive | None = None  # pixels; the image is stored, read again, resized and stored once more
 
 
 class Steps(Section):
@@ -90,7 +114,7 @@ class Distillation(Section):
     ema: float = Field(default=0.998, ge=0, lt=1)
     weights: Literal["ema", "raw"] = "ema"
     null_text: Share = 0.1
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    mixed_precision: Precision = "no"
     gradient_checkpointing: bool = False
     checkpoint_minutes: Above0 = 2.0
 
@@ -107,7 +131,7 @@ class Scoring(Section):
     real_per_prompt: Positive = 4
     batch: Positive = 128
     bootstrap: Annotated[int, Field(ge=2)] = 100
-    seed: int = Field(default=2000, ge=0)
+    seed: Seed = 2000
 
 
 class Training(Section):
@@ -116,7 +140,7 @@ class Training(Section):
     steps: Positive
     batch: Positive
     learning_rate: Above0
-    seed: int = Field(ge=0)
+    seed: Seed
 
 
 class AutoencoderTraining(Training):
@@ -125,9 +149,19 @@ class AutoencoderTraining(Training):
     kl_weight: float = Field(default=2e-6, ge=0)
 
 
-class DenoiserTraining(Training):
-    """The teacher UNet's training: ``scenes`` real scenes of every concept on every colour."""
+class ContrastiveTraining(Training):
+    """A CLIP's training: ``colours`` of the world's backgrounds in a batch."""
 
+    colours: Positive
+
+
+class DenoiserTraining(Training):
+    """The teacher UNet's training: ``scenes`` real scenes of every concept on every colour.
+
+    The learning rate falls along ``cycles`` cosines, one after the other.
+    """
+
+    cycles: Positive = 2
     scenes: Positive = 16
     ema: float = Field(default=0.999, ge=0, lt=1)
 
@@ -135,19 +169,73 @@ class DenoiserTraining(Training):
 class MakeTeacher(Section):
     """How the shipped teacher and evaluator were made."""
 
-    autoencoder: AutoencoderTraining = AutoencoderTraining(steps=5000, batch=16, learning_rate=2e-3, seed=0)
-    text_encoder: Training = Training(steps=600, batch=128, learning_rate=1e-3, seed=1)
-    evaluator: Training = Training(steps=1800, batch=64, learning_rate=1e-3, seed=2)
-    denoiser: DenoiserTraining = DenoiserTraining(steps=4000, batch=64, learning_rate=6e-4, seed=3)
+    autoencoder: AutoencoderTraining = AutoencoderTraining(steps=4500, batch=32, learning_rate=2e-3, seed=0)
+    text_encoder: ContrastiveTraining = ContrastiveTraining(steps=1500, batch=64, colours=2, learning_rate=1e-3, seed=1)
+    evaluator: ContrastiveTraining = ContrastiveTraining(steps=3000, batch=64, colours=8, learning_rate=1e-3, seed=2)
+    denoiser: DenoiserTraining = DenoiserTraining(steps=9000, batch=64, learning_rate=6e-4, seed=3)
+
+
+GridName = Literal["default", "full"]
+
+
+class DigitsClassifier(Section):
+    """Figure 2: classifiers of digits; the students' targets are softened by ``temperature``."""
+
+    temperature: Above0 = 4.0
+    steps: Positive = 800
+
+
+class DigitsDiffusion(Section):
+    """Figure 2: diffusion models of digits; D has ``images`` of each digit but 3, ``samples`` of each are judged."""
+
+    teacher_steps: Positive = 1500
+    student_steps: Positive = 2000
+    images: Positive = 60
+    samples: Positive = 100
+    sampling_steps: Positive = 25
+    guidance_scale: float = Field(default=2.0, ge=1)
+
+
+class SwappedCondition(Section):
+    """Figure 3: ``pairs`` for each seed, noised to each of the ``steps`` timesteps of the sampler."""
+
+    pairs: Positive = 64
+    steps: Annotated[int, Field(gt=1, lt=1000)] = 20
+    guidance_scale: float = Field(default=2.0, ge=1)
+
+
+class Toy(Section):
+    """Figure 5: the distance is summed on ``cells`` x ``cells`` places at every ``step``-th timestep."""
+
+    step: Annotated[int, Field(gt=0, lt=1000)] = 20
+    cells: Positive = 200
+    points: Positive = 400
+
+
+class Figures(Section):
+    """The paper's figures 2, 3 and 5, with seeds of their own."""
+
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2]
+    classifier: DigitsClassifier = DigitsClassifier()
+    diffusion: DigitsDiffusion = DigitsDiffusion()
+    swapped: SwappedCondition = SwappedCondition()
+    toy: Toy = Toy()
 
 
 class Run(Section):
-    """One distilled student: what it is made of and what it sees."""
+    """One distilled student: what it is made of and what it sees.
 
+    Attributes:
+        size: Pairs in D, the first of the prompts' rows; all of them by default.
+        grid: ``full`` for a run of the full grid only.
+    """
+
+    grid: GridName = "default"
     student: Annotated[str, AfterValidator(_known_student)] = "b-base"
     init: Literal["copied", "random"] = "copied"
     prompts: Literal["captions", "llm"] = "captions"
     rows: Literal["all", "seen"] = "all"
+    size: Positive | None = None
     images: Literal["rendered", "real"] = "rendered"
     random_conditioning: Annotated[dict[str, Any] | None, AfterValidator(_valid_probability)] = None
     texts: list[Literal["unseen", "pool", "llm"]] = []
@@ -160,6 +248,8 @@ class Run(Section):
             raise ValueError("images: there are no real images for the LLM's prompts; use rendered")
         if self.texts and self.random_conditioning is None:
             raise ValueError("texts: a larger pool does nothing without random_conditioning")
+        if "llm" in self.texts and self.prompts != "llm":
+            raise ValueError("texts: llm are the LLM's prompts beyond D's; they need prompts: llm")
         return self
 
 
@@ -167,7 +257,7 @@ class Row(Section):
     """A row of a table: a run (or the teacher) beside the paper's row."""
 
     run: str
-    paper: str
+    paper: str | None = None
     label: str
 
 
@@ -175,28 +265,65 @@ class Table(Section):
     """A table of the paper."""
 
     title: str
-    splits: list[Literal["all", "seen", "unseen"]]
+    splits: list[Split]
     rows: list[Row]
+    costs: bool = False  # also show what each row's student costs
+    grid: GridName = "default"
 
 
 class Grid(Section):
     """A figure of samples, a row a run."""
 
     title: str
-    split: Literal["all", "seen", "unseen"]
+    split: Split
     runs: list[str]
     count: Positive = 12
 
 
-class Experiments(Section):
-    """The runs, and the tables and figures that name them."""
+class Line(Section):
+    """A line of a plot over the size of D."""
 
-    runs: dict[str, Run]
+    label: str
+    runs: list[str]
+
+
+class Series(Section):
+    """A plot of every metric against the size of D, a line for each list of runs."""
+
+    title: str
+    split: Literal["all", "seen", "unseen"]
+    lines: list[Line]
+    grid: GridName = "default"
+
+
+class Experiments(Section):
+    """The runs, and the tables, figures and claims that name them."""
+
+    runs: dict[RunName, Run]
     tables: dict[str, Table]
     grids: list[Grid] = []
+    series: dict[str, Series] = {}
+    claims: list[Claim] = []
+
+    def of_grid(self, grid: GridName) -> "Experiments":
+        """Without the runs, tables and plots that only the full grid has, unless ``grid`` is full."""
+        if grid == "full":
+            return self
+        kept = {
+            kind: {name: one for name, one in getattr(self, kind).items() if one.grid == grid}
+            for kind in ("runs", "tables", "series")
+        }
+        return self.model_copy(update=kept)
 
     @model_validator(mode="after")
     def _runs_exist(self) -> "Experiments":
+        for claim in self.claims:
+            for run in claim.runs:
+                self._check(run, f"claims: {claim.text!r}")
+        for name, series in self.series.items():
+            for line in series.lines:
+                for run in line.runs:
+                    self._check(run, f"series.{name}")
         for name, table in self.tables.items():
             for row in table.rows:
                 self._check(row.run, f"tables.{name}")
@@ -209,29 +336,47 @@ class Experiments(Section):
         if run != "teacher" and run not in self.runs:
             raise ValueError(f"{where}: there is no run {run!r}")
 
-    def check_names(self, names: list[str], where: str) -> None:
-        """Raise :class:`UserError` if one of ``names`` is no run."""
-        for name in names:
-            if name not in self.runs:
-                raise UserError(f"config: {where}: there is no run {name!r}; there are {', '.join(self.runs)}")
+    def check_against(self, config: "Config") -> None:
+        """Raise :class:`UserError` if ``config`` names a run that is not there, or has fewer prompts than a run."""
+        for where, names in (("only", config.only), ("more_seeds", config.more_seeds)):
+            for name in names:
+                if name not in self.runs:
+                    raise UserError(f"config: {where}: there is no run {name!r}; there are {', '.join(self.runs)}")
+        for name, run in self.runs.items():
+            if (run.size or 0) > config.prompts.count:
+                raise UserError(
+                    f"{config.experiments}: runs.{name}.size: {run.size} pairs, but prompts.count is only"
+                    f" {config.prompts.count}"
+                )
 
 
 class Config(Section):
     """Everything a pipeline run depends on."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")] = "emoji"
-    world: Literal["emoji"] = "emoji"
+    world: Literal["emoji", "paper"] = "emoji"
     teacher: str = "workflow/assets/emoji/teacher"
     evaluator: str = "workflow/assets/emoji/evaluator"
+    inception: str | None = None  # folder of Inception's weights, for worlds that are scored by it
+    sources: Sources = Sources()
+    gpus: Gpus = Gpus()
     experiments: str = "config/experiments.yaml"
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    grid: GridName = "default"
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
+    more_seeds: dict[str, list[Seed]] = {}  # of some runs, besides seeds
     only: list[str] = []
     prompts: Prompts = Prompts()
-    rendering: Sampling = Sampling(shard=240)
+    rendering: Rendering = Rendering()
     distillation: Distillation = Distillation()
-    sampling: Sampling = Sampling(seed=3000)
+    sampling: Evaluation = Evaluation()
     scoring: Scoring = Scoring()
+    figures: Figures = Figures()
+    calibration: Calibration | None = None
     make_teacher: MakeTeacher = MakeTeacher()
+
+    def seeds_of(self, run: str) -> list[int]:
+        """The seeds that a run is trained with."""
+        return sorted({*self.seeds, *self.more_seeds.get(run, [])})
 
     @model_validator(mode="after")
     def _agrees(self) -> "Config":
@@ -241,6 +386,8 @@ class Config(Section):
             raise ValueError(
                 f"prompts.llm.count: {self.prompts.llm.count} prompts are fewer than the {self.prompts.count} to render"
             )
+        if (self.prompts.benchmark or 0) > self.prompts.evaluation:
+            raise ValueError(f"prompts.benchmark: there are only {self.prompts.evaluation} evaluation prompts")
         return self
 
 
@@ -263,6 +410,8 @@ def load_experiments(path: Path) -> Experiments:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"experiments: there is no file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"experiments: {path} is no readable text file ({error})") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(values, dict):

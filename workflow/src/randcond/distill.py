@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import lru_cache
@@ -18,17 +19,18 @@ from torch import nn
 from randcond.checkpoint import Checkpoint
 from randcond.conditioning import TRAIN_TIMESTEPS, Probability, probability, recondition
 from randcond.errors import UserError
-from randcond.files import atomic_path, sha256, write_json
+from randcond.files import atomic_path, sha256_of, write_json
 from randcond.losses import DistillationLoss
 from randcond.pool import ArrowTexts, TextPool
 from randcond.progress import log
 from randcond.prompts import read_prompts
 from randcond.render import LatentShards
-from randcond.seeding import generator, numpy_generator
-from randcond.stage import run_stage, set_threads
+from randcond.seeding import generator, normal, numpy_generator
+from randcond.stage import device, run_stage, set_threads
 from randcond.students import build_student, count_parameters, feature_pairs
-from randcond.teacher import Teacher, load_pipeline
+from randcond.teacher import DTYPES, Teacher, load_pipeline
 from randcond.training import fit
+from randcond.workflow import code_of
 
 
 class Pairs:
@@ -47,6 +49,11 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(channels, height, width) of a latent."""
+        return self._shards.shape
 
     def batch(self, step: int, size: int) -> list[int]:
         """Rows of step ``step``'s batch."""
@@ -94,14 +101,11 @@ class Distillation(nn.Module):
         self.loss = loss
         self._teacher, self._pairs, self._pool = teacher, pairs, pool
         self._p, self._null_text, self._batch, self._seed = p, null_text, batch, seed
+        self._draw = lru_cache(1)(self._drawn)  # the parts of a batch are asked for one after another
 
     def forward(self, step: int, rows: slice) -> dict[str, torch.Tensor]:
         """Losses of the given rows of step ``step``'s batch."""
-        chance = generator(self._seed, 2, step)
-        chosen = self._pairs.batch(step, self._batch)
-        timesteps = torch.randint(TRAIN_TIMESTEPS, (self._batch,), generator=chance)
-        texts, swapped = recondition(self._pairs.texts(chosen), timesteps, self._pool, self._p, chance, self._null_text)
-        noise = torch.randn((self._batch, *self._teacher.latent_shape), generator=chance)
+        chosen, timesteps, texts, swapped, noise = self._draw(step)
         device = self._teacher.pipeline.device
         return self.loss(
             self._pairs.latents(chosen[rows]).to(device),
@@ -111,22 +115,41 @@ class Distillation(nn.Module):
             swapped[rows].to(device),
         )
 
+    def _drawn(self, step: int) -> tuple[list[int], torch.Tensor, list[str], torch.Tensor, torch.Tensor]:
+        """Rows, timesteps, texts, which were swapped, and noise: of the whole batch, whoever asks for a part."""
+        chance = generator(self._seed, 2, step)
+        chosen = self._pairs.batch(step, self._batch)
+        timesteps = torch.randint(TRAIN_TIMESTEPS, (self._batch,), generator=chance)
+        texts, swapped = recondition(self._pairs.texts(chosen), timesteps, self._pool, self._p, chance, self._null_text)
+        noise = torch.randn((self._batch, *self._teacher.latent_shape), generator=chance)
+        return chosen, timesteps, texts, swapped, noise
+
 
 def distil(arguments: argparse.Namespace) -> None:
     """Train the student of ``arguments.settings`` and write its pipeline and loss history."""
     settings = json.loads(arguments.settings)
-    run, recipe = settings["run"], SimpleNamespace(**settings["recipe"], steps=settings["steps"])
+    run, recipe = settings["run"], SimpleNamespace(**settings["recipe"], steps=settings["steps"], cycles=1)
     set_threads(arguments.threads)
-    accelerator = Accelerator(mixed_precision=recipe.mixed_precision, cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(mixed_precision=recipe.mixed_precision, cpu=device() == "cpu")
+    if not accelerator.is_main_process:
+        log.setLevel(logging.WARNING)  # one voice is enough
     teacher = Teacher(load_pipeline(arguments.teacher, accelerator.device))
+    check_teacher(teacher, arguments.teacher)
     with torch.random.fork_rng():
         torch.manual_seed(settings["seed"])
         student = build_student(teacher.unet, run["student"], run["init"])
         names = feature_pairs(teacher.unet, student, run["student"])
         loss = DistillationLoss(teacher, student.train(), names, denoise=run["images"] == "real")
+    # after the student has taken its weights from it; what is saved with the student stays as it is
+    teacher.unet.to(DTYPES[recipe.mixed_precision])
     if recipe.gradient_checkpointing:
         student.enable_gradient_checkpointing()
     pairs, pool = load_data(arguments, run, settings["count"], settings["seed"])
+    if pairs.shape != teacher.latent_shape:
+        raise UserError(
+            f"{arguments.latents[0]}: latents are {pairs.shape}, this teacher's {teacher.latent_shape};"
+            " render them again"
+        )
     p = probability(run["random_conditioning"]) if run["random_conditioning"] else None
     problem = Distillation(loss, teacher, pairs, pool, p, recipe.null_text, recipe.batch, settings["seed"])
     log.info(
@@ -145,6 +168,16 @@ def distil(arguments: argparse.Namespace) -> None:
         checkpoint.remove()
 
 
+def check_teacher(teacher: Teacher, folder: Path) -> None:
+    """Raise :class:`UserError` if the teacher predicts a constant, or what is no finite number."""
+    noise = torch.stack([normal(teacher.latent_shape, 0, i) for i in range(2)]).to(teacher.pipeline.device)
+    timesteps = torch.tensor([1, TRAIN_TIMESTEPS - 1], device=noise.device)
+    with torch.no_grad():
+        predicted = teacher.predict(teacher.unet, noise, timesteps, teacher.encode(["", "a"]))
+    if not torch.isfinite(predicted).all() or float(predicted.std()) < 1e-6:
+        raise UserError(f"{folder}: the teacher's predictions are constant or not finite numbers; check its weights")
+
+
 def load_data(arguments: argparse.Namespace, run: dict, count: int, seed: int) -> tuple[Pairs, TextPool]:
     """D and C of a run.
 
@@ -158,6 +191,7 @@ def load_data(arguments: argparse.Namespace, run: dict, count: int, seed: int) -
         raise UserError(f"{arguments.prompts}: {len(rendered)} prompts but {len(shards)} latents; render them again")
     seen = (rendered["split"] == "seen").to_numpy()
     rows = np.flatnonzero(seen) if run["rows"] == "seen" else np.arange(len(rendered))
+    rows = rows[: run["size"]]
     if not len(rows):
         raise UserError(f"{arguments.prompts}: holds no {run['rows']} prompts, so D is empty")
     texts = rendered["text"].tolist()
@@ -192,18 +226,14 @@ def save_pipeline(teacher: StableDiffusionPipeline, student: UNet2DConditionMode
 def _fingerprint(arguments: argparse.Namespace) -> dict[str, str]:
     """What a checkpoint depends on: settings, data, teacher and code."""
     data = [arguments.prompts, *arguments.latents, *([arguments.pool] if arguments.pool else [])]
-    weights = sorted(arguments.teacher.rglob("*.safetensors"))
-    code = sorted(Path(__file__).parent.glob("*.py"))
+    teacher = sorted(file for file in arguments.teacher.rglob("*") if file.is_file())
+    code = [Path(file) for file in code_of(Path(__file__).parent, "distill")]
     return {
         "settings": hashlib.sha256(arguments.settings.encode()).hexdigest(),
-        "data": _hash_of(data),
-        "teacher": _hash_of(weights),
-        "code": _hash_of(code),
+        "data": sha256_of(data),
+        "teacher": sha256_of(teacher),
+        "code": sha256_of(code),
     }
-
-
-def _hash_of(files: list[Path]) -> str:
-    return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
 
 
 if __name__ == "__main__":

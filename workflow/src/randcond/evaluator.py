@@ -1,28 +1,50 @@
 """The evaluator: an open_clip model of the world that turns images into features, names and cosines."""
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import open_clip
 import torch
 from cleanfid import fid
 from PIL import Image
+from safetensors import SafetensorError
 from torch.nn import functional as F
 
 from randcond.errors import UserError
-from randcond.worlds.emoji import Caption
+from randcond.stage import device
+
+
+class Named(Protocol):
+    """A text and what it names."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def concept(self) -> str: ...
+    @property
+    def colour(self) -> str: ...
 
 
 class Evaluator:
     """Loads the model from a local open_clip folder (config, safetensors weights, tokenizer)."""
 
     def __init__(self, folder: Path) -> None:
-        if not (folder / "open_clip_config.json").exists():
-            raise UserError(f"{folder}: no open_clip model there (open_clip_config.json is missing)")
-        self._model, self._preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+        for name in ("open_clip_config.json", "open_clip_model.safetensors"):
+            if not (folder / name).exists():
+                raise UserError(f"{folder}: no open_clip model there ({name} is missing)")
+        self._device = torch.device(device())
+        try:
+            self._model, self._preprocess = open_clip.create_model_from_pretrained(
+                f"local-dir:{folder}", device=self._device
+            )
+            self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(f"{folder}: no whole open_clip model ({reason})") from None
         self._model.eval().requires_grad_(False)
-        self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
 
     @property
     def logit_scale(self) -> float:
@@ -43,25 +65,23 @@ class Evaluator:
     def features_of(self, images: torch.Tensor, batch: int = 128) -> np.ndarray:
         """Features of uint8 images (n, 3, h, w), as :meth:`image_features`."""
         ready = torch.stack([self._preprocess(Image.fromarray(i)) for i in images.permute(0, 2, 3, 1).numpy()])
-        return torch.cat([self._model.encode_image(part) for part in ready.split(batch)]).numpy()
+        return torch.cat([self._model.encode_image(part.to(self._device)).cpu() for part in ready.split(batch)]).numpy()
 
     def _features(self, archive: Path, batch: int) -> np.ndarray:
+        names = image_names(archive)
         try:
-            names = sorted(zipfile.ZipFile(archive).namelist())
-        except (zipfile.BadZipFile, FileNotFoundError) as error:
-            raise UserError(f"{archive}: not a whole zip of images ({error}); delete it and run again") from None
-        if not names:
-            raise UserError(f"{archive}: holds no images; delete it and run again")
-        return fid.get_files_features(
-            names,
-            model=self._model.encode_image,
-            num_workers=0,
-            batch_size=batch,
-            device=torch.device("cpu"),
-            custom_fn_resize=self._resize,
-            fdir=str(archive),
-            verbose=False,
-        )
+            return fid.get_files_features(
+                names,
+                model=self._model.encode_image,
+                num_workers=0,
+                batch_size=batch,
+                device=self._device,
+                custom_fn_resize=self._resize,
+                fdir=str(archive),
+                verbose=False,
+            )
+        except (OSError, ValueError, SyntaxError, zipfile.BadZipFile) as error:  # a broken PNG is a SyntaxError
+            raise UserError(f"{archive}: holds a picture that cannot be read ({error}); draw them again") from None
 
     def _resize(self, image: np.ndarray) -> np.ndarray:
         tensor = self._preprocess(Image.fromarray(image))
@@ -71,11 +91,10 @@ class Evaluator:
     def text_features(self, texts: list[str], batch: int = 256) -> np.ndarray:
         """Normalised features of the texts, float32 (texts, width)."""
         parts = [texts[i : i + batch] for i in range(0, len(texts), batch)]
-        return torch.cat(
-            [F.normalize(self._model.encode_text(self._tokenizer(part)), dim=-1) for part in parts]
-        ).numpy()
+        tokens = [self._tokenizer(part).to(self._device) for part in parts]
+        return torch.cat([F.normalize(self._model.encode_text(part), dim=-1).cpu() for part in tokens]).numpy()
 
-    def class_features(self, captions: tuple[Caption, ...]) -> np.ndarray:
+    def class_features(self, captions: Sequence[Named]) -> np.ndarray:
         """Normalised mean text feature of each concept on each colour, over templates: (concepts, colours, width).
 
         Concepts and colours come in the order in which the captions first name them.
@@ -86,6 +105,21 @@ class Evaluator:
             meanings.setdefault(caption.concept, {}).setdefault(caption.colour, []).append(i)
         means = np.stack([[features[rows].mean(0) for rows in colours.values()] for colours in meanings.values()])
         return means / np.linalg.norm(means, axis=-1, keepdims=True)
+
+
+def image_names(archive: Path) -> list[str]:
+    """Names of the images of a zip, sorted.
+
+    Raises:
+        UserError: If the archive is missing, broken or empty.
+    """
+    try:
+        names = sorted(zipfile.ZipFile(archive).namelist())
+    except (zipfile.BadZipFile, FileNotFoundError) as error:
+        raise UserError(f"{archive}: not a whole zip of images ({error}); delete it and run again") from None
+    if not names:
+        raise UserError(f"{archive}: holds no images; delete it and run again")
+    return names
 
 
 def class_logits(unit_features: np.ndarray, classes: np.ndarray, logit_scale: float) -> np.ndarray:

@@ -1,8 +1,10 @@
 """Writing files whole or not at all, and telling by their bytes whether they are what they should be."""
 
+import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,20 +18,21 @@ from safetensors.torch import load_file, save_file
 from randcond.errors import UserError
 
 
-def temporary_beside(path: Path) -> Path:
-    """The name under which ``path`` is written before it is renamed into place."""
-    return path.with_name(f".{path.name}.partial")
-
-
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary file or folder name; on success it takes ``path``'s place, on failure it goes."""
+    """Yield a temporary file or folder name; on success it takes ``path``'s place, on failure it goes.
+
+    Each writer has a name of its own. What others left behind, or still write because they outlived the Snakemake that
+    started them, goes: they fail then, and no two of them ever mix in one file.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = temporary_beside(path)
-    _remove(partial)
+    for others in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        _remove(others)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         yield partial
+        partial.lstat()  # before what is there goes: another writer may have taken this one away
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(partial, path)
@@ -39,7 +42,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def _remove(path: Path) -> None:
     if path.is_dir():
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
@@ -79,6 +82,12 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"{path}: no such file; run the stage that makes it") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a whole safetensors file ({error}); delete it and run again") from None
+
+
+def sha256_of(paths: list[Path]) -> str:
+    """SHA-256 of several files: of one its own, of more that of their hashes in a row."""
+    sums = [sha256(path) for path in paths]
+    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

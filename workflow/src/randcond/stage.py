@@ -1,6 +1,7 @@
 """What every stage's command shares: a log file, lines on the terminal, and one line for each error."""
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from randcond.errors import UserError
+from randcond.provenance import MADE_WITH, made_with
 
 log = logging.getLogger("randcond")
 
@@ -18,27 +20,22 @@ def run_stage(
 ) -> None:
     """Parse the arguments, run ``main`` with them, and exit with 1 and one line if it fails.
 
-    ``--log FILE`` receives everything, tracebacks too; the terminal gets progress and the one line.
+    ``--log FILE`` receives everything, also tracebacks and what the job was made with; the terminal gets progress and
+    the one line.
     """
     for command in _commands(parser):
         command.add_argument("--log", type=Path, required=True, help="log file of this job")
     arguments = parser.parse_args(argv)
     _set_up_logging(arguments.log)
+    log.debug("%s%s", MADE_WITH, json.dumps(made_with()))
     try:
         main(arguments)
     except UserError as error:
-        log.error("error: %s", error)
-        sys.exit(1)
-    except MemoryError:
-        log.error("error: out of memory; lower the stage's batch setting or give the job more memory")
-        sys.exit(1)
-    except OSError as error:
-        log.error("error: %s", error)
-        log.debug("traceback", exc_info=True)
+        log.error("error: %s", " ".join(str(error).split()))
         sys.exit(1)
     except Exception as error:
         log.debug("traceback", exc_info=True)
-        log.error("error: %s: %s (full traceback in %s)", type(error).__name__, _first_line(error), arguments.log)
+        log.error("error: %s", _explained(error, arguments.log))
         sys.exit(1)
 
 
@@ -48,6 +45,18 @@ def _commands(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
         if isinstance(action, argparse._SubParsersAction):
             return list(action.choices.values())
     return [parser]
+
+
+def named_paths(options: list[str]) -> dict[str, Path]:
+    """``NAME=PATH`` options as a dict."""
+    return {name: Path(path) for name, path in (option.split("=", 1) for option in options)}
+
+
+def device() -> str:
+    """``cuda`` on a job's GPU, else ``cpu``; :mod:`randcond.launch` hides GPUs from jobs that were given none."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def set_threads(threads: int) -> None:
@@ -68,10 +77,24 @@ def _set_up_logging(path: Path) -> None:
     log.propagate = False
     log.handlers = [file, terminal]
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a log on a full disk must not hide the one line behind tracebacks
     logging.getLogger("py.warnings").handlers = [file]
     logging.getLogger("py.warnings").propagate = False
     warnings.simplefilter("default")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def _explained(error: Exception, log_file: Path) -> str:
+    """What a failure that nobody foresaw means, in one line."""
+    text = " ".join(str(error).split())
+    # torch raises a plain RuntimeError where the memory of the CPU ends, and a kind of its own for a GPU's
+    if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
+        return "out of memory; lower the stage's batch setting or give the job more memory"
+    if "No space left on device" in text:  # safetensors raises a kind of its own
+        return f"the disk is full ({text}); make room and give the same command again"
+    if isinstance(error, OSError):
+        return text
+    return f"{type(error).__name__}: {_first_line(error)} (full traceback in {log_file})"
 
 
 def _first_line(error: Exception) -> str:

@@ -38,6 +38,9 @@ def student_config(teacher: dict[str, Any], student: str) -> dict[str, Any]:
         config["block_out_channels"] = list(config["block_out_channels"])[:-1]
         config["down_block_types"] = list(config["down_block_types"])[:-1]
         config["up_block_types"] = list(config["up_block_types"])[1:]
+        for key in ("attention_head_dim", "num_attention_heads", "cross_attention_dim", "transformer_layers_per_block"):
+            if isinstance(config.get(key), list | tuple):
+                config[key] = list(config[key])[:-1]
     return config
 
 

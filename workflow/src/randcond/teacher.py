@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from diffusers import DDPMScheduler, PNDMScheduler, StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
+from safetensors import safe_open
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
@@ -14,27 +15,63 @@ from randcond.seeding import normal
 
 Conditions = dict[str, torch.Tensor]  # what the UNet takes besides latents and timesteps, one row a text
 
-# their bars for loading two megabytes would drown ours
+# their bars for loading two megabytes would drown ours, and so would every text longer than the encoder takes
 diffusers_logging.disable_progress_bar()
 transformers_logging.disable_progress_bar()
+diffusers_logging.set_verbosity_error()
+transformers_logging.set_verbosity_error()
 
 
-def load_pipeline(folder: Path, device: str | torch.device = "cpu") -> StableDiffusionPipeline:
-    """A finished pipeline from disk, in float32, without network.
+DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # by the setting's name
+
+
+def load_pipeline(folder: Path, device: str | torch.device = "cpu", precision: str = "no") -> StableDiffusionPipeline:
+    """A finished pipeline from disk, in float32 or the precision named, without network.
 
     Raises:
-        UserError: If the folder holds no whole pipeline with safetensors weights.
+        UserError: If the folder holds no whole pipeline with safetensors weights, or parts that do not fit together.
     """
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
-            str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True, safety_checker=None
+            str(folder),
+            dtype=DTYPES[precision],
+            use_safetensors=True,
+            local_files_only=True,
+            safety_checker=None,
+            feature_extractor=None,
         )
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+        _check_parts(pipeline, folder)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{folder}: no whole Stable Diffusion pipeline with safetensors weights ({reason})") from None
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = PNDMScheduler.from_config(pipeline.scheduler.config, skip_prk_steps=True)
     return pipeline.to(device)
+
+
+def _check_parts(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+    """Raise ``ValueError`` if a part lacks weights, or if the parts were not made for each other."""
+    lacking = [f"{part} {name}" for part in ("unet", "vae") for name in _not_loaded(getattr(pipeline, part))]
+    # transformers would fill a gap with random numbers; a file may leave out its models' common prefix
+    files = [safe_open(file, "pt") for file in Path(folder, "text_encoder").glob("*.safetensors")]
+    saved = {name.removeprefix("text_model.") for file in files for name in file.keys()}  # noqa: SIM118
+    names = pipeline.text_encoder.state_dict()
+    lacking += [f"text_encoder {name}" for name in names if name.removeprefix("text_model.") not in saved]
+    if lacking:
+        raise ValueError(f"{lacking[0]} is missing")
+    taken, given = pipeline.unet.config["cross_attention_dim"], pipeline.text_encoder.config.hidden_size
+    if {given} != (set(taken) if isinstance(taken, list | tuple) else {taken}):
+        raise ValueError(f"its UNet takes texts of width {taken}, its text encoder gives {given}")
+    taken, given = pipeline.unet.config["in_channels"], pipeline.vae.config["latent_channels"]
+    if given != taken:
+        raise ValueError(f"its UNet takes {taken} latent channels, its autoencoder gives {given}")
+    taken, given = pipeline.text_encoder.config.vocab_size, len(pipeline.tokenizer)
+    if given > taken:
+        raise ValueError(f"its text encoder knows {taken} tokens, its tokenizer gives {given}")
+
+
+def _not_loaded(model: nn.Module) -> list[str]:
+    return [name for name, parameter in model.named_parameters() if parameter.is_meta]
 
 
 class Teacher:
@@ -98,22 +135,28 @@ def draw_latents(
     noise = torch.stack([normal(shape, seed, first + i) for i in range(len(texts))])
     return pipeline(
         prompt=list(texts),
-        latents=noise.to(pipeline.device),
+        latents=noise.to(pipeline.device, pipeline.dtype),
         num_inference_steps=steps,
         guidance_scale=guidance_scale,
         output_type="latent",
-    ).images
+    ).images.float()
+
+
+def image_size(pipeline: StableDiffusionPipeline) -> int:
+    """Pixels of a side of the images that the pipeline draws."""
+    return int(pipeline.unet.config["sample_size"] * pipeline.vae_scale_factor)
 
 
 @torch.no_grad()
 def decode(pipeline: StableDiffusionPipeline, latents: torch.Tensor) -> torch.Tensor:
     """Scaled latents -> uint8 images (n, 3, height, width)."""
-    images = pipeline.vae.decode(latents / pipeline.vae.config["scaling_factor"]).sample
+    scaled = latents.to(pipeline.device, pipeline.vae.dtype) / pipeline.vae.config["scaling_factor"]
+    images = pipeline.vae.decode(scaled).sample.float()
     return ((images / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
 @torch.no_grad()
 def encode_images(pipeline: StableDiffusionPipeline, images: torch.Tensor) -> torch.Tensor:
     """uint8 images (n, 3, height, width) -> scaled latents."""
-    unit = images.to(pipeline.device).float() / 127.5 - 1
-    return pipeline.vae.encode(unit).latent_dist.mode() * pipeline.vae.config["scaling_factor"]
+    unit = (images.to(pipeline.device).float() / 127.5 - 1).to(pipeline.vae.dtype)
+    return pipeline.vae.encode(unit).latent_dist.mode().float() * pipeline.vae.config["scaling_factor"]

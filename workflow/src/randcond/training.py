@@ -7,19 +7,23 @@ knows nothing else about it, so the autoencoder, CLIP, the teacher and every stu
 
 import math
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from accelerate import Accelerator
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
 from torch import nn
 
 from randcond.checkpoint import Checkpoint
 from randcond.errors import UserError
 from randcond.progress import Progress
+from randcond.stopping import asked_to_stop
+
+EXPLODED = 100.0  # times the loss of the first steps: more than any batch or schedule explains
 
 
 class Recipe(Protocol):
@@ -30,6 +34,7 @@ class Recipe(Protocol):
     micro_batch: int
     learning_rate: float
     schedule: str
+    cycles: int
     weight_decay: float
     gradient_clip: float
     ema: float
@@ -61,7 +66,8 @@ def fit(
 
     Args:
         problem: See the module's docstring.
-        recipe: Steps, batch (in all processes together), learning rate, ...
+        recipe: Steps, batch (in all processes together), learning rate, ...; ``cycles`` are those of the schedule
+            ``cosine_with_restarts``.
         name: Shown in progress lines and errors.
         averaged: The part of ``problem`` to keep a moving average of, if ``recipe.ema`` is above 0.
         checkpoint: Where to resume from and save to.
@@ -69,52 +75,143 @@ def fit(
         log_every: Steps that one entry of the history averages over.
 
     Raises:
-        UserError: If a loss stops being a finite number.
+        UserError: If a loss or the weights stop being finite numbers, if the loss explodes (the state is kept as
+            evidence), or if the job is asked to stop (the state is saved).
     """
     accelerator = accelerator or Accelerator()
     parameters = [p for p in problem.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    schedule = get_scheduler(recipe.schedule, optimizer, num_warmup_steps=0, num_training_steps=recipe.steps)
+    schedule = get_scheduler(
+        recipe.schedule, optimizer, num_warmup_steps=0, num_training_steps=recipe.steps, num_cycles=recipe.cycles
+    )
     ema = EMAModel(averaged.parameters(), decay=recipe.ema) if averaged is not None and recipe.ema else None
     wrapped, optimizer = accelerator.prepare(problem, optimizer)
     if ema is not None:
         ema.to(accelerator.device)
-    first, history = 0, []
-    if checkpoint is not None and (state := checkpoint.load()) is not None:
-        first, history = state["step"], state["history"]
-        problem.load_state_dict(state["problem"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
+    run = _Run(name, checkpoint, accelerator, problem, optimizer, schedule, ema)
+    run.resume()
+    progress = Progress(name, recipe.steps, "steps", run.done)
+    with asked_to_stop() as signal:
+        for step in range(run.done, recipe.steps):
+            losses = _step(accelerator, wrapped, recipe, step)
+            if recipe.gradient_clip:
+                accelerator.clip_grad_norm_(parameters, recipe.gradient_clip)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+            if ema is not None and averaged is not None:
+                ema.step(averaged.parameters())
+            run.add(losses)
+            asked, ended = bool(signal()), run.done == recipe.steps
+            logged = ended or run.done % log_every == 0
+            if logged:
+                asked = run.log(list(losses), asked)
+                progress.at(run.done, f"loss {run.history[-1]['loss']:.4f}")
+            # several processes must agree to stop, which they do when they average their losses
+            if asked and not ended and (logged or accelerator.num_processes == 1):
+                run.stop(signal())
+            if logged and not ended:
+                run.save_if_due()
+    return Fitted(run.history, ema)
+
+
+class _Run:
+    """How far a training has come, and how its state is kept: now and then, when it is asked to stop or has failed.
+
+    Attributes:
+        done: Steps that are done.
+        history: See :class:`Fitted`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        checkpoint: Checkpoint | None,
+        accelerator: Accelerator,
+        problem: nn.Module,
+        optimizer: Any,
+        schedule: Any,
+        ema: EMAModel | None,
+    ) -> None:
+        self._name, self._checkpoint, self._accelerator = name, checkpoint, accelerator
+        self._keeper = checkpoint if accelerator.is_main_process else None  # one process writes
+        self._problem, self._parts = problem, {"problem": problem, "optimizer": optimizer, "schedule": schedule}
         if ema is not None:
-            ema.load_state_dict(state["ema"])
-    progress = Progress(name, recipe.steps, "steps", first)
-    recent: list[torch.Tensor] = []
-    names: list[str] = []
-    for step in range(first, recipe.steps):
-        losses = _step(accelerator, wrapped, recipe, step)
-        if recipe.gradient_clip:
-            accelerator.clip_grad_norm_(parameters, recipe.gradient_clip)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        if ema is not None and averaged is not None:
-            ema.step(averaged.parameters())
-        names = list(losses)
-        recent.append(torch.stack([losses[key] for key in names]))
-        done = step + 1
-        if done % log_every == 0 or done == recipe.steps:
-            means = accelerator.reduce(torch.stack(recent).mean(0), "mean").tolist()
-            if not all(map(math.isfinite, means)):
-                raise UserError(
-                    f"{name}: the loss is no longer a finite number at step {done}; lower the learning rate"
-                )
-            history.append({"step": done, **dict(zip(names, means, strict=True))})
-            recent = []
-            progress.at(done, f"loss {history[-1]['loss']:.4f}")
-            # only here, where no loss is waiting to be averaged, so that a resumed history equals an uninterrupted one
-            if checkpoint is not None and accelerator.is_main_process and checkpoint.due() and done < recipe.steps:
-                checkpoint.save(_state(done, history, problem, optimizer, schedule, ema))
-    return Fitted(history, ema)
+            self._parts["ema"] = ema
+        if accelerator.scaler is not None:  # fp16's: without it a resumed run would skip other steps
+            self._parts["scaler"] = accelerator.scaler
+        self.done, self.history = 0, list[dict[str, float]]()
+        self._recent: list[torch.Tensor] = []  # losses of the steps since the last entry of the history
+
+    def resume(self) -> None:
+        """Go on where the checkpoint is, if there is one."""
+        state = self._checkpoint.load() if self._checkpoint is not None else None
+        if state is None:
+            return
+        self.done, self.history = state["step"], state["history"]
+        self._recent = [losses.to(self._accelerator.device) for losses in state.get("recent", [])]
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
+
+    def add(self, losses: dict[str, torch.Tensor]) -> None:
+        """Count a step and its losses."""
+        self.done += 1
+        self._recent.append(torch.stack(list(losses.values())))
+
+    def log(self, names: list[str], asked: bool) -> bool:
+        """Close an entry of the history, the mean over steps and processes; was any of them asked to stop?
+
+        Raises:
+            UserError: If the training has failed.
+        """
+        flag = self._recent[-1].new_tensor([float(asked)])
+        means = self._accelerator.reduce(torch.cat([torch.stack(self._recent).mean(0), flag]), "mean").tolist()
+        entry = dict(zip(names, means[:-1], strict=True))
+        if trouble := self._trouble(entry, names.index("loss")):
+            self._fail(trouble)
+        self.history.append({"step": self.done, **entry})
+        self._recent = []
+        return means[-1] > 0
+
+    def save_if_due(self) -> None:
+        """Save the state if the last one is old."""
+        if self._keeper is not None and self._keeper.due():
+            self._keeper.save(self._state())
+
+    def stop(self, signal: str) -> NoReturn:
+        """Save the state and end."""
+        if self._keeper is not None:
+            self._keeper.save(self._state())
+        asked = f"by {signal} " if signal else ""
+        raise UserError(f"{self._name}: stopped {asked}at step {self.done}; the same command goes on from there")
+
+    def _fail(self, trouble: str) -> NoReturn:
+        """Keep the state as evidence, apart from the one that the same command would go on from, and end."""
+        kept = ""
+        if self._keeper is not None:
+            with suppress(OSError, SafetensorError):  # a full disk must not hide the trouble
+                kept = f" (its state is kept in {self._keeper.keep(self._state())})"
+        raise UserError(f"{self._name}: {trouble}{kept}")
+
+    def _trouble(self, entry: dict[str, float], loss: int) -> str:
+        """What is wrong with the losses or the weights, or ``""``."""
+        steps = torch.stack(self._recent)
+        if not all(map(math.isfinite, entry.values())):
+            finite = torch.isfinite(steps).all(1).tolist()
+            step = self.done - len(finite) + 1 + (finite.index(False) if False in finite else len(finite) - 1)
+            if step == 1:
+                return "the loss of the first step is not a finite number; look at the teacher and the data"
+            return f"the loss is no longer a finite number at step {step}; lower the learning rate"
+        start = self.history[0]["loss"] if self.history else float(steps[0, loss])
+        if 0 < EXPLODED * start < entry["loss"]:
+            return f"the loss grew from {start:.3g} to {entry['loss']:.3g} by step {self.done}; lower the learning rate"
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self._problem.parameters()):
+            return f"the weights are no longer finite numbers at step {self.done}; lower the learning rate"
+        return ""
+
+    def _state(self) -> dict[str, Any]:
+        parts = {name: part.state_dict() for name, part in self._parts.items()}
+        return {"step": self.done, "history": self.history, "recent": self._recent, "ema": None, **parts}
 
 
 def _step(accelerator: Accelerator, wrapped: nn.Module, recipe: Recipe, step: int) -> dict[str, torch.Tensor]:
@@ -137,16 +234,3 @@ def _rows(batch: int, micro_batch: int, process: int, processes: int) -> Iterato
     start, stop = batch * process // processes, batch * (process + 1) // processes
     for first in range(start, stop, micro_batch):
         yield slice(first, min(first + micro_batch, stop))
-
-
-def _state(
-    step: int, history: list[dict[str, float]], problem: nn.Module, optimizer: Any, schedule: Any, ema: EMAModel | None
-) -> dict[str, Any]:
-    return {
-        "step": step,
-        "history": history,
-        "problem": problem.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "ema": ema.state_dict() if ema is not None else None,
-    }

@@ -39,7 +39,8 @@ def _fit(
 ) -> Fitted:
     # micro_batch: everything here fits in memory whole
     recipe = SimpleNamespace(
-        **{"ema": 0.0, "weight_decay": 1e-2, "gradient_clip": 1.0, "schedule": "cosine"} | settings
+        **{"ema": 0.0, "weight_decay": 1e-2, "gradient_clip": 1.0, "schedule": "cosine_with_restarts", "cycles": 1}
+        | settings
     )
     recipe.micro_batch = recipe.batch
     checkpoint = Checkpoint(arguments.checkpoint, {"settings": json.dumps(settings, sort_keys=True)})
@@ -55,7 +56,7 @@ def _autoencoder(arguments: argparse.Namespace, settings: dict) -> None:
     )
     fitted = _fit(arguments, settings, problem)
     model.register_to_config(
-        scaling_factor=measure_scale(model.eval(), emoji.real_images(texts[::11], settings["seed"]))
+        scaling_factor=measure_scale(model.eval(), emoji.real_images(texts[::11], settings["seed"], varied=True))
     )
     _write(arguments.output, fitted, lambda folder: model.half().save_pretrained(folder))
 
@@ -100,7 +101,10 @@ def _clip_problem(towers: nn.Module, tokenizer: CLIPTokenizer, settings: dict) -
         padded = tokenizer(texts, padding="max_length", truncation=True, max_length=clip.CONTEXT_LENGTH)
         return torch.tensor(padded["input_ids"])
 
-    return clip.ClipProblem(towers, emoji.captions(), tokenize, emoji.real_images, settings["batch"], settings["seed"])
+    return clip.ClipProblem(
+        *(towers, emoji.captions(), tokenize, emoji.real_images),
+        *(settings["batch"], settings["colours"], settings["seed"]),
+    )
 
 
 def _denoiser(arguments: argparse.Namespace, settings: dict) -> None:

@@ -60,7 +60,7 @@ class AutoencoderProblem(nn.Module):
         """Losses of the given rows of step ``step``'s batch."""
         picks = numpy_generator(self._seed, step).integers(len(self._texts), size=self._batch)
         texts = [self._texts[i] for i in picks]
-        images = to_unit(self._real_images(texts, self._seed, step * self._batch)[rows])
+        images = to_unit(self._real_images(texts, self._seed, step * self._batch, varied=True)[rows])
         posterior = self.autoencoder.encode(images).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator(self._seed, step, rows.start))
         restored = self.autoencoder.decode(posterior.mean + posterior.std * noise).sample

@@ -99,12 +99,16 @@ class TextEncoderTowers(nn.Module):
 class ClipProblem(nn.Module):
     """CLIP's contrastive loss on batches in which no two captions mean the same picture.
 
+    The fewer colours a batch has, the more the concepts must tell its pictures apart; with few of them the image
+    tower's batch statistics vary from step to step, and it is of no use afterwards.
+
     Args:
         towers: A module (ours or open_clip's) with ``encode_image`` and ``encode_text``.
         captions: The world's captions.
         tokenize: Texts -> token ids (n, 16).
         real_images: The world's ``real_images``.
         batch: Pairs a step.
+        colours: Background colours in a batch, drawn anew at every step.
         seed: Seed of this training.
     """
 
@@ -115,27 +119,31 @@ class ClipProblem(nn.Module):
         tokenize: Callable[[list[str]], torch.Tensor],
         real_images: RealImages,
         batch: int,
+        colours: int,
         seed: int,
     ) -> None:
         super().__init__()
         self.towers = towers
         self.logit_scale = nn.Parameter(torch.tensor(2.66))
-        self._real_images, self._batch, self._seed = real_images, batch, seed
+        self._real_images, self._batch, self._in_batch, self._seed = real_images, batch, colours, seed
         self._tokens = tokenize([caption.text for caption in captions])
         self._texts = [caption.text for caption in captions]
         self._meanings: dict[tuple[str, str], list[int]] = {}
         for i, caption in enumerate(captions):
             self._meanings.setdefault((caption.concept, caption.colour), []).append(i)
         self._keys = list(self._meanings)
+        self._colours = sorted({colour for _, colour in self._keys})
 
     def forward(self, step: int, rows: slice) -> dict[str, torch.Tensor]:
         """The loss of the whole batch; a contrastive loss has no meaning on a part of it."""
         if rows != slice(0, self._batch):
             raise ValueError("the contrastive loss needs its whole batch in one piece")
         rng = numpy_generator(self._seed, step)
-        keys = rng.choice(len(self._keys), self._batch, replace=False)
-        picks = [int(rng.choice(self._meanings[self._keys[k]])) for k in keys]
-        images = self._real_images([self._texts[i] for i in picks], self._seed, step * self._batch)
+        colours = rng.choice(self._colours, self._in_batch, replace=False)
+        keys = [key for key in self._keys if key[1] in colours]
+        chosen = rng.choice(len(keys), self._batch, replace=False)
+        picks = [int(rng.choice(self._meanings[keys[k]])) for k in chosen]
+        images = self._real_images([self._texts[i] for i in picks], self._seed, step * self._batch, varied=True)
         image = F.normalize(self.towers.encode_image(self._augment(images, step)), dim=-1)
         text = F.normalize(self.towers.encode_text(self._tokens[picks]), dim=-1)
         logits = self.logit_scale.exp().clamp(max=100) * image @ text.T

@@ -1,17 +1,22 @@
 """The report: the paper's tables beside the measured ones, samples, plots, and what they were made with.
 
 Run it with ``python -m randcond.report``. Its folder holds ``index.html`` (one file that needs nothing else),
-``tables/<table>.csv`` and ``.tex``, and ``figures/`` with the data behind each plot.
+``tables/<table>.csv`` and ``.tex``, ``tables/claims.csv``, ``figures/`` with the data behind each plot, and
+``scores/<run>/<seed>.json``, the files that every measured number comes from.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
+
+from randcond import provenance
 from randcond.errors import UserError
 from randcond.files import atomic_path
-from randcond.report import figures, grids, inputs, latex, machine, page, tables
+from randcond.report import figures, grids, inputs, latex, ledger, machine, origins, page, paper_figures, tables
 
 SOURCES = Path(__file__).resolve().parents[4]
 PAPER_RESULTS = SOURCES / "config/paper_results.csv"
@@ -28,9 +33,14 @@ class Files:
         samples: ``samples/<run>/<seed>/<shard>.zip``.
         prompts: Evaluation prompts (Parquet); needed if there are grids.
         llm_summary: Summary of the data-free prompts, if there are any.
+        figures: ``figures/<figure>``, the folders of the paper's figures 2, 3 and 5.
         benchmarks: Snakemake's benchmark files.
+        costs: ``costs/<run>/<seed>.json``.
+        logs: Log files of jobs.
         paper: paper_results.csv.
         templates: Folder of the page's templates.
+        prompts_summary: Counts of the prompts stage, if the report is to show them.
+        calibration: Verdict on the teacher's scores, in worlds that calibrate.
     """
 
     scores: Sequence[Path] = ()
@@ -39,8 +49,13 @@ class Files:
     prompts: Path | None = None
     llm_summary: Path | None = None
     benchmarks: Sequence[Path] = ()
+    costs: Sequence[Path] = ()
+    figures: Sequence[Path] = ()
+    logs: Sequence[Path] = ()
     paper: Path = PAPER_RESULTS
     templates: Path = TEMPLATES
+    prompts_summary: Path | None = None
+    calibration: Path | None = None
 
 
 def build(settings: inputs.Settings, files: Files, output: Path) -> None:
@@ -54,24 +69,36 @@ def build(settings: inputs.Settings, files: Files, output: Path) -> None:
     parts = {name: tables.parts(name, table, scores, paper) for name, table in settings.tables.items()}
     metrics = tables.shown_metrics(scores)
     histories = inputs.read_histories(files.histories)
+    claims = ledger.entries(settings.claims, scores)
+    made, environments = origins.origins(scores, files.logs)
     with atomic_path(output) as folder:
         (folder / "tables").mkdir(parents=True)
         (folder / "figures").mkdir()
         _write_tables(settings, parts, metrics, folder / "tables")
+        ledger.tidy(claims).to_csv(folder / "tables/claims.csv", index=False, lineterminator="\n")
+        _copy_scores(scores, folder / "scores")
         probability_svg, curves = figures.probability_curves(settings.runs, folder / "figures")
         content = page.Content(
             tables=parts,
             metrics=metrics,
+            claims=claims,
+            series=_series(settings, scores, folder / "figures"),
             scores=scores,
             grids=_grids(settings, files, folder / "figures"),
+            paper_figures=paper_figures.read(files.figures),
             loss_svg=figures.loss_curves(histories, folder / "figures") if any(histories.values()) else "",
             probability_svg=probability_svg,
             curves=curves,
             llm=inputs.read_llm_summary(files.llm_summary) if files.llm_summary else None,
-            costs=machine.costs(files.benchmarks),
-            versions=machine.versions(),
-            machine=machine.machine(),
-            commit=machine.commit(SOURCES),
+            counts=inputs.read_prompts_summary(files.prompts_summary) if files.prompts_summary else None,
+            calibration=inputs.read_calibration(files.calibration) if files.calibration else None,
+            job_costs=machine.costs(files.benchmarks),
+            student_costs=_student_costs(settings, files, folder / "tables"),
+            origins=made,
+            environments=environments,
+            versions=provenance.versions(),
+            machine=provenance.machine(),
+            commit=provenance.commit(SOURCES),
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
         (folder / "index.html").write_text(page.render(settings, content, files.templates), encoding="utf-8")
@@ -83,9 +110,31 @@ def _write_tables(
     head = page.measured_head(settings)
     for name, table in parts.items():
         tables.tidy(name, table, metrics).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
-        note = page.interval_note(table, settings)
+        note = page.interval_note(table)
         text = latex.tabular(settings.tables[name].title, table, metrics, page.PAPER_HEAD, head, note)
         (folder / f"{name}.tex").write_text(text, encoding="utf-8")
+
+
+def _student_costs(settings: inputs.Settings, files: Files, folder: Path) -> dict[str, inputs.StudentCost]:
+    found = inputs.read_student_costs(files.costs)
+    for name, table in settings.tables.items():
+        if table.costs and found:
+            rows = [found[row.run].model_dump() for row in table.rows if row.run in found]
+            pd.DataFrame(rows).to_csv(folder / f"{name}-costs.csv", index=False, lineterminator="\n")
+    return found
+
+
+def _copy_scores(scores: dict[str, list[inputs.Score]], folder: Path) -> None:
+    for run, several in scores.items():
+        (folder / run).mkdir(parents=True)
+        for score in several:
+            shutil.copyfile(score.path, folder / run / f"{score.seed}.json")
+
+
+def _series(settings: inputs.Settings, scores: dict[str, list[inputs.Score]], folder: Path) -> dict[str, str]:
+    sizes = {run: made.get("size") or settings.count for run, made in settings.runs.items()}
+    drawn = {name: figures.size_curves(name, one, sizes, scores, folder) for name, one in settings.series.items()}
+    return {name: svg for name, svg in drawn.items() if svg}
 
 
 def _grids(settings: inputs.Settings, files: Files, folder: Path) -> list[grids.FilledGrid]:

@@ -17,9 +17,14 @@ def main(arguments: argparse.Namespace) -> None:
         scores=arguments.scores,
         histories=arguments.histories,
         samples=arguments.samples,
+        costs=arguments.costs,
         prompts=arguments.prompts,
         llm_summary=arguments.llm_summary,
+        prompts_summary=arguments.prompts_summary,
+        calibration=arguments.calibration,
         benchmarks=arguments.benchmarks,
+        figures=arguments.figures,
+        logs=arguments.logs,
         paper=arguments.paper_results,
         templates=arguments.templates,
     )
@@ -34,9 +39,14 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--scores", type=Path, nargs="*", default=[], help="scores/<run>/<seed>.json")
     command.add_argument("--histories", type=Path, nargs="*", default=[], help="students/<run>/<seed>/history.json")
     command.add_argument("--samples", type=Path, nargs="*", default=[], help="samples/<run>/<seed>/<shard>.zip")
+    command.add_argument("--costs", type=Path, nargs="*", default=[], help="costs/<run>/<seed>.json")
     command.add_argument("--prompts", type=Path, help="evaluation prompts, Parquet")
     command.add_argument("--llm-summary", type=Path, help="summary of the data-free prompts, JSON")
+    command.add_argument("--figures", type=Path, nargs="*", default=[], help="figures/<figure>")
+    command.add_argument("--prompts-summary", type=Path, help="counts of the prompts stage, JSON")
+    command.add_argument("--calibration", type=Path, help="verdict on the teacher's scores, JSON")
     command.add_argument("--benchmarks", type=Path, nargs="*", default=[], help="Snakemake's benchmark files")
+    command.add_argument("--logs", type=Path, nargs="*", default=[], help="log files of jobs")
     command.add_argument("--paper-results", type=Path, default=PAPER_RESULTS, help="the paper's numbers, CSV")
     command.add_argument("--templates", type=Path, default=TEMPLATES, help="folder of the page's templates")
     command.add_argument("--output", type=Path, required=True, help="folder to write")

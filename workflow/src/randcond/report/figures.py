@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from randcond.conditioning import TRAIN_TIMESTEPS, probability
-from randcond.report.inputs import Histories
+from randcond.plots import save
+from randcond.report.inputs import Histories, Score, Series
+from randcond.report.tables import estimate, shown_metrics
 
 LINES = ("-", "--", ":", "-.")
 
@@ -78,6 +79,53 @@ def probability_curves(runs: dict[str, dict[str, Any]], folder: Path) -> tuple[s
     return _save(figure, axes, folder / "probability.svg"), curves
 
 
+def size_curves(name: str, series: Series, sizes: dict[str, int], scores: dict[str, list[Score]], folder: Path) -> str:
+    """Draw every metric against the size of D into ``folder``/<name>.svg, with <name>.csv.
+
+    Args:
+        name: Of the files.
+        series: The lines and their runs.
+        sizes: Pairs in D of each run.
+        scores: Scores by run; runs without any are left out.
+        folder: Where to write.
+
+    Returns:
+        The SVG; empty if none of the runs was scored.
+    """
+    rows = [
+        {"line": line.label, "run": run, "size": sizes[run], "metric": metric, "seeds": len(scores[run])}
+        | {"value": found.value, "error95": found.error95, "error_kind": found.kind}
+        for line in series.lines
+        for run in line.runs
+        if scores.get(run)
+        for metric in shown_metrics(scores)
+        for found in [estimate([score.splits[series.split] for score in scores[run]], metric.key)]
+    ]
+    if not rows:
+        return ""
+    frame = pd.DataFrame(rows)
+    frame.assign(metric=frame["metric"].map(lambda m: m.key)).to_csv(
+        folder / f"{name}.csv", index=False, lineterminator="\n"
+    )
+    panels = list(dict.fromkeys(frame["metric"]))
+    figure = Figure(figsize=(3.2 * len(panels), 3.4), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for number, line in enumerate(series.lines):
+            part = frame[(frame["line"] == line.label) & (frame["metric"] == metric)].sort_values("size")
+            values, errors = part["value"] * metric.scale, part["error95"] * metric.scale
+            axes.errorbar(part["size"], values, errors, label=line.label, marker="o", capsize=3, **_look(number))
+        axes.set_xscale("log")
+        axes.set_xticks(sorted(set(frame["size"])), [str(size) for size in sorted(set(frame["size"]))])
+        axes.minorticks_off()
+        axes.set_xlabel("pairs in D")
+        axes.set_title(f"{metric.name} {metric.arrow}", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    return _write(figure, folder / f"{name}.svg")
+
+
 def conditioning_name(settings: dict[str, Any] | None) -> str:
     """``exponential, rate 5.0`` for ``{"kind": "exponential", "rate": 5.0}``; ``none`` for nothing."""
     if not settings:
@@ -102,6 +150,9 @@ def _look(number: int) -> dict[str, Any]:
 
 def _save(figure: Figure, axes: Axes, path: Path) -> str:
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9)
-    with matplotlib.rc_context({"svg.hashsalt": "randcond"}):
-        figure.savefig(path, metadata={"Date": None, "Creator": None})
+    return _write(figure, path)
+
+
+def _write(figure: Figure, path: Path) -> str:
+    save(figure, path)
     return path.read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import unicodedata
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from randcond.report.inputs import Grid, run_and_seed
 
 CELL = 96  # pixels of a picture in the PNG, at least
 LARGEST = 192  # pixels of a picture; larger ones are reduced
+LONGEST = 120  # characters of a caption
 LABEL = 190  # pixels for the names of the runs
 FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
 
@@ -51,13 +53,18 @@ def shards(paths: Iterable[Path]) -> Shards:
     return found
 
 
-def chosen_rows(prompts: pd.DataFrame, split: str, count: int) -> list[int]:
-    """``count`` row numbers of ``split`` (``all``: of any), evenly spread over the file; fewer if there are fewer.
+def chosen_rows(prompts: pd.DataFrame, split: str, count: int, benchmark: int | None = None) -> list[int]:
+    """``count`` row numbers of ``split``, evenly spread over the file; fewer if there are fewer.
+
+    The split ``all`` is every row, ``coco30k`` the first ``benchmark`` rows.
 
     Raises:
         UserError: If the split has no prompts.
     """
-    rows = np.arange(len(prompts)) if split == "all" else np.flatnonzero(prompts["split"] == split)
+    if split in ("all", "coco30k"):
+        rows = np.arange(len(prompts) if split == "all" else benchmark or 0)
+    else:
+        rows = np.flatnonzero(prompts["split"] == split)
     if not len(rows):
         raise UserError(f"report settings: the evaluation prompts have no split {split}")
     places = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
@@ -74,17 +81,25 @@ def fill(
     Raises:
         UserError: If a sample is missing from a run that was sampled, or cannot be read.
     """
-    rows = chosen_rows(prompts, grid.split, grid.count)
+    rows = chosen_rows(prompts, grid.split, grid.count, grid.benchmark)
     filled = []
     for run in grid.runs:
         have = sorted(seed for name, seed in samples if name == run)
         seed = next((one for one in seeds if one in have), have[0] if have else None)
         filled.append(GridRow(run, seed, [] if seed is None else read_samples(samples[run, seed], rows)))
     name = "".join(character if character.isalnum() else "-" for character in grid.split)
-    captions = [str(prompts["text"].iloc[row]) for row in rows]
+    captions = [shown(str(prompts["text"].iloc[row])) for row in rows]
     result = FilledGrid(grid.title, grid.split, f"samples-{number}-{name}.png", captions, filled)
     draw(result).save(folder / result.file)
     return result
+
+
+def shown(caption: str) -> str:
+    """A caption fit for a page: one short line, without control characters and marks that turn the direction."""
+    marks = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    plain = (" " if unicodedata.category(c) == "Cc" or unicodedata.bidirectional(c) in marks else c for c in caption)
+    line = " ".join("".join(plain).split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
 def read_samples(paths: Sequence[Path], rows: Sequence[int]) -> list[Image.Image]:

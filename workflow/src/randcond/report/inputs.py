@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic.types import StrictFloat, StrictInt
 
+from randcond.claims import Claim
 from randcond.errors import UserError
 from randcond.files import read_json
 
@@ -49,6 +50,7 @@ class Table(BaseModel):
     title: str
     rows: list[Row] = Field(min_length=1)
     splits: list[str] = Field(min_length=1)
+    costs: bool = False
 
 
 class Grid(BaseModel):
@@ -58,6 +60,22 @@ class Grid(BaseModel):
     split: str
     runs: list[str] = Field(min_length=1)
     count: int = Field(gt=0)
+    benchmark: int | None = None  # prompts of the split coco30k, the first of all
+
+
+class Line(BaseModel):
+    """A line of a plot over the size of D."""
+
+    label: str
+    runs: list[str] = Field(min_length=1)
+
+
+class Series(BaseModel):
+    """A plot of every metric against the size of D."""
+
+    title: str
+    split: str
+    lines: list[Line] = Field(min_length=1)
 
 
 class Settings(BaseModel):
@@ -70,6 +88,9 @@ class Settings(BaseModel):
     runs: dict[str, dict[str, Any]]
     tables: dict[Annotated[str, Field(pattern=SAFE_NAME)], Table]
     grids: list[Grid] = []
+    series: dict[Annotated[str, Field(pattern=SAFE_NAME)], Series] = {}
+    claims: list[Claim] = []
+    count: Count = 1  # pairs in D of a run that names no size
     settings: dict[str, Any] = {}
 
 
@@ -94,6 +115,7 @@ class Metrics(BaseModel):
     is_: Estimate = Field(alias="is")
     clip: Estimate
     named: Share | None = None
+    fid_clean: Estimate | None = None  # by another resize; of worlds that are scored by Inception
 
     def get(self, metric: str) -> Estimate | None:
         """The estimate by its name in the file, e.g. ``"is"``."""
@@ -119,9 +141,47 @@ class Score(BaseModel):
     world: str
     name: str
     unet_parameters: Count
+    unet_sha256: str
     protocol: dict[str, Any]
     splits: dict[str, Split] = Field(min_length=1)
     path: Path = Path()
+
+
+class StudentCost(BaseModel):
+    """What a run's student costs; ``latency`` in seconds for one image with one prompt at a time."""
+
+    run: str
+    unet_parameters: Count
+    macs: Count
+    unet_bytes: Count
+    latency: Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
+    threads: Count
+
+
+class Checked(BaseModel):
+    """A score of the teacher beside what it should be."""
+
+    expected: Number
+    tolerance: Number
+    found: Number
+
+
+class Calibration(BaseModel):
+    """Whether the teacher came out as it should, or who answers for scoring students all the same."""
+
+    passed: bool
+    overridden_by: str | None
+    split: str
+    scores: dict[str, Checked]
+
+
+class PromptsSummary(BaseModel):
+    """How many prompts fall to each side of the split, and how many should."""
+
+    expected: dict[str, StrictInt]
+    captions: dict[str, StrictInt]
+    evaluation: dict[str, StrictInt]
+    pool: StrictInt
 
 
 class LlmSummary(BaseModel):
@@ -198,6 +258,12 @@ def _same_metrics(scores: list[Score]) -> None:
                 raise UserError(f"{score.path}: splits.{name}.metrics.named is missing, other scores have it")
 
 
+def read_student_costs(paths: Iterable[Path]) -> dict[str, StudentCost]:
+    """Costs by run."""
+    found: list[StudentCost] = [parse(StudentCost, read_json(path), path) for path in sorted(paths)]
+    return {cost.run: cost for cost in found}
+
+
 def read_histories(paths: Iterable[Path]) -> Histories:
     """Training histories by (run, seed), taken from ``.../<run>/<seed>/history.json``.
 
@@ -224,6 +290,16 @@ def run_and_seed(path: Path) -> tuple[str, int]:
 def read_llm_summary(path: Path) -> LlmSummary:
     """The summary that the stage of the data-free prompts wrote."""
     return parse(LlmSummary, read_json(path), path)
+
+
+def read_prompts_summary(path: Path) -> PromptsSummary:
+    """The counts that the prompts stage wrote."""
+    return parse(PromptsSummary, read_json(path), path)
+
+
+def read_calibration(path: Path) -> Calibration:
+    """The verdict on the teacher's scores."""
+    return parse(Calibration, read_json(path), path)
 
 
 def read_prompts(path: Path) -> pd.DataFrame:

@@ -1,22 +1,12 @@
-"""What the numbers were made with: versions, the machine, time and memory of every job."""
+"""Time and memory of every job."""
 
-import os
-import platform
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from randcond.errors import UserError
-
-PACKAGES = (
-    *("torch", "diffusers", "transformers", "accelerate", "snakemake", "dvc", "pandas", "clean-fid"),
-    "open-clip-torch",
-)
 
 
 @dataclass(frozen=True)
@@ -64,51 +54,3 @@ def _rule(path: Path) -> str:
 def _cost(rule: str, jobs: pd.DataFrame) -> Cost:
     memory = jobs["memory"].max()
     return Cost(rule, len(jobs), float(jobs["seconds"].sum()), None if pd.isna(memory) else float(memory))
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of the packages that results depend on."""
-    found = {"Python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def machine() -> dict[str, str]:
-    """The machine that made the report."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": str(os.cpu_count()),
-        "memory": f"{memory:.0f} GiB",
-        "GPU": ", ".join(gpus) or "none",
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def commit(folder: Path) -> str:
-    """The git commit of the code in ``folder``, and whether it was changed since."""
-    try:
-        head = _git(folder, "rev-parse", "HEAD")
-        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", ".")
-    except (OSError, subprocess.SubprocessError):
-        return "unknown (no git commit here)"
-    return f"{head}, with uncommitted changes" if changed else head
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=20)
-    return done.stdout.strip()

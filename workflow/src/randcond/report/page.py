@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment as Templates
+from jinja2 import FileSystemLoader, StrictUndefined
 
+from randcond.report import ledger
 from randcond.report.figures import Curve, conditioning_name
 from randcond.report.grids import FilledGrid, data_uri
-from randcond.report.inputs import LlmSummary, Score, Settings
+from randcond.report.inputs import Calibration, LlmSummary, PromptsSummary, Score, Settings, StudentCost
 from randcond.report.machine import Cost
+from randcond.report.origins import Environment, Origin
+from randcond.report.paper_figures import PaperFigure
 from randcond.report.tables import (
     NONE,
     OVER_SEEDS,
@@ -24,6 +28,7 @@ from randcond.report.tables import (
 PAPER_HEAD = "paper (SD v1.4, COCO)"
 SPLITS = {
     "all": "All evaluation prompts",
+    "coco30k": "The 30,000 captions of MS-COCO val2014 that BK-SDM's protocol draws",
     "seen": "Seen concepts (all but those held out)",
     "unseen": "Unseen concepts (held out from the images of runs that train on seen concepts)",
 }
@@ -35,13 +40,21 @@ class Content:
 
     tables: dict[str, list[Part]]
     metrics: list[Metric]
+    claims: list[ledger.Entry]
+    series: dict[str, str]
     scores: dict[str, list[Score]]
     grids: list[FilledGrid]
+    paper_figures: list[PaperFigure]
     loss_svg: str
     probability_svg: str
     curves: list[Curve]
     llm: LlmSummary | None
-    costs: list[Cost]
+    counts: PromptsSummary | None
+    calibration: Calibration | None
+    job_costs: list[Cost]
+    student_costs: dict[str, StudentCost]
+    origins: list[Origin]
+    environments: list[Environment]
     versions: dict[str, str]
     machine: dict[str, str]
     commit: str
@@ -54,12 +67,11 @@ def measured_head(settings: Settings) -> str:
     return f"measured ({settings.world} world{variant})"
 
 
-def interval_note(parts: list[Part], settings: Settings) -> str:
+def interval_note(parts: list[Part]) -> str:
     """What stands behind the ± of a table, in a sentence or two."""
     lines = [line for part in parts for line in part.lines if line.measured]
     several = any(one.kind == OVER_SEEDS for line in lines for one in line.measured.values())
     single = any(line.seeds == 1 for line in lines)
-    asked = f"seed{'s' if len(settings.seeds) > 1 else ''} {', '.join(map(str, settings.seeds))}"
     over_seeds = "mean ± half width of its 95% interval over training seeds (Student t, n - 1 degrees of freedom)"
     over_images = (
         "value ± half width of a 95% bootstrap interval over the images of one training; "
@@ -73,7 +85,7 @@ def interval_note(parts: list[Part], settings: Settings) -> str:
         text = f"One seed: {over_images}."
     else:
         text = "Nothing of this table was run."
-    return f"{text} Asked for: {asked}; the last column counts the seeds that were scored."
+    return f"{text} The last column names the seeds that were scored."
 
 
 def protocols(scores: dict[str, list[Score]]) -> tuple[dict[str, str], list[tuple[str, str, list[str]]]]:
@@ -112,7 +124,7 @@ def render(settings: Settings, content: Content, templates: Path) -> str:
         content: What to show.
         templates: Folder of ``report.html.j2`` and ``style.css.j2``.
     """
-    environment = Environment(
+    environment = Templates(
         loader=FileSystemLoader(templates),
         autoescape=True,
         undefined=StrictUndefined,
@@ -126,8 +138,9 @@ def render(settings: Settings, content: Content, templates: Path) -> str:
         paper_metrics=paper_metrics,
         paper_head=PAPER_HEAD,
         measured_head=measured_head(settings),
-        notes={name: interval_note(parts, settings) for name, parts in content.tables.items()},
+        notes={name: interval_note(parts) for name, parts in content.tables.items()},
         agreements=agreements,
+        claims_summary=ledger.summary(content.claims),
         splits=SPLITS,
         conditioning_name=conditioning_name,
         data_uri=data_uri,

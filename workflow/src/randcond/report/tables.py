@@ -40,6 +40,7 @@ class Metric:
 
 METRICS = (
     Metric("fid", "FID", 1, 2, True, True),
+    Metric("fid_clean", "FID (clean)", 1, 2, True, False),
     Metric("kid", "KID × 1000", 1000, 2, True, False),
     Metric("is", "IS", 1, 2, False, True),
     Metric("clip", "CLIP", 1, 4, False, True),

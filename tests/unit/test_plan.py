@@ -1,0 +1,106 @@
+"""The plan: operations are those of the models, and costs follow from the configuration."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from randcond import operations, plan, sd14
+from randcond.config import Config, Experiments, check_config, load_experiments
+from randcond.errors import UserError
+from randcond.workflow import evaluation_count, protocol
+
+CONFIG = Path(__file__).parents[2] / "config"
+GPU = plan.Gpu(memory=80, draw=1e14, train=2e13, source="a test")
+
+
+def paper(**changes: object) -> Config:
+    values = yaml.safe_load((CONFIG / "paper.yaml").read_text())
+    return check_config(values | changes)
+
+
+def experiments(*runs: str) -> Experiments:
+    everything = load_experiments(CONFIG / "paper_experiments.yaml")
+    return Experiments(runs={run: everything.runs[run] for run in runs}, tables={})
+
+
+def test_operations_of_a_convolution() -> None:
+    with torch.device("meta"):
+        layer, images = torch.nn.Conv2d(3, 8, 3, padding=1), torch.empty(2, 3, 10, 10)
+    assert operations.flops(lambda: layer(images)) == 2 * (2 * 10 * 10 * 8) * (3 * 3 * 3)
+
+
+def test_the_models_are_sd14s() -> None:
+    assert operations.parameters("unet") == sd14.PARAMETERS
+    assert operations.parameters("vae") == 83_653_863
+    assert operations.parameters("text") == 123_060_480
+    # BK-SDM counts 339 G multiply-adds for the UNet without those inside of attention
+    assert 339e9 < operations.teacher_flops() / 2 < 420e9
+
+
+def test_a_training_step_is_its_parts() -> None:
+    forward = operations.prediction_flops("c-micro")
+    plain, checkpointed = (operations.step_flops("c-micro", flag) for flag in (False, True))
+    assert checkpointed - plain == forward
+    both = plain - operations.teacher_flops() - operations.text_flops()
+    assert 2.5 < both / forward < 3.1  # backward costs about two forwards
+
+
+def test_hours_follow_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIG.parent)
+    one = {line.stage: line for line in plan.plan(paper(), experiments("c-micro"), GPU)}
+    recipe = yaml.safe_load((CONFIG / "paper.yaml").read_text())["distillation"]
+    longer = recipe | {"steps": {"copied": 50_000, "random": 100_000}}
+    two = {line.stage: line for line in plan.plan(paper(distillation=longer), experiments("c-micro"), GPU)}
+    line = one["student c-micro"]
+    assert line.hours == pytest.approx(50_000 * 256 * operations.step_flops("c-micro", True) / 2e13 / 3600)
+    assert two["student c-micro"].hours == pytest.approx(2 * line.hours)
+    assert two["render"].hours == one["render"].hours
+    assert one["render"].disk == pytest.approx(212_776 * 32_768 / 1e9)
+    assert (one["render"].jobs, one["sample"].jobs) == (213, 30 + 30)  # no table asks for more
+    assert line.wall(4) == pytest.approx(line.hours / 4)
+    assert line.wall(8) == line.wall(4)  # one job cannot take more than its own GPUs
+    text = plan.table(list(one.values()), GPU, "test", 8)
+    assert "a test" in text
+    assert "student c-micro" in text
+    tight = plan.Gpu(5, 1e14, 2e13, "a test")
+    assert "TOO LARGE" in plan.table(list(one.values()), tight, "test", 8)
+    assert "TOO LARGE" not in text
+
+
+def test_only_worlds_of_these_sizes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the world emoji"):
+        plan.plan(Config(), experiments("c-micro"), GPU)
+    with pytest.raises(UserError, match="cannot be read"):
+        plan.merged([tmp_path / "none.yaml"])
+
+
+def test_configurations_are_laid_over_one_another() -> None:
+    config = plan.merged([CONFIG / "config.yaml", CONFIG / "paper.yaml"])
+    assert config.world == "paper"
+    assert config.distillation.null_text == 0.1
+    assert config.prompts.llm.batch == 256
+
+
+def test_speeds_are_others_measurements() -> None:
+    found = plan.gpus()["a100-80gb"]
+    assert operations.image_flops("unet", 50) / found.draw == pytest.approx(13.55 / 16)
+    assert "13.55" in found.source
+    assert 1e13 < found.train < found.draw < 3e14
+
+
+def test_evaluation_images_of_a_run() -> None:
+    table = {"splits": ["coco30k"], "rows": [{"run": "a"}, {"run": "b"}]}
+    more = {"splits": ["seen", "all"], "rows": [{"run": "b"}]}
+    grid = {"split": "unseen", "runs": ["c"]}
+    content = {"tables": {"one": table, "two": more}, "grids": [grid]}
+    assert [evaluation_count(content, run, 30, 40) for run in ("a", "b", "c")] == [30, 40, 40]
+    assert evaluation_count(content, "a", None, 40) == 40
+
+
+def test_protocols() -> None:
+    assert protocol(Config().model_dump())["image format"] == "PNG, no resize but the evaluator's own"
+    found = protocol(paper().model_dump())
+    assert found["image format"].startswith("JPEG, resized to 256 x 256")
+    assert found["training steps"] == {"copied": 50_000, "random": 50_000}

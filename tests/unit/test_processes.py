@@ -1,0 +1,79 @@
+"""Two processes (gloo, CPU) train as one with the same batch, and never draw the same noise."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from types import SimpleNamespace
+import torch
+from accelerate import Accelerator
+sys.path.insert(0, sys.argv[1])
+from conftest import tiny_unet
+from randcond import distill
+from randcond.conditioning import probability
+from randcond.losses import DistillationLoss
+from randcond.render import LatentShards
+from randcond.students import build_student, feature_pairs
+from randcond.teacher import Teacher, load_pipeline
+from randcond.training import fit
+
+folder = Path(sys.argv[2])
+torch.set_num_threads(1)
+accelerator = Accelerator(cpu=True)
+teacher = Teacher(load_pipeline(sys.argv[3], accelerator.device))
+torch.manual_seed(0)
+student = build_student(teacher.unet, "b-small", "random")
+loss = DistillationLoss(teacher, student, feature_pairs(teacher.unet, student, "b-small"), True)
+student.enable_gradient_checkpointing()
+texts = [f"text {i}" for i in range(8)]
+pairs = distill.Pairs(LatentShards([folder / "0.safetensors"]), texts, list(range(8)), 3)
+seen = []
+original = loss.forward
+def watched(latents, noise, *rest):
+    seen.extend(round(float(one.sum()), 4) for one in noise)
+    return original(latents, noise, *rest)
+loss.forward = watched
+problem = distill.Distillation(loss, teacher, pairs, texts, probability({"kind": "linear"}), 0.1, 6, 3)
+recipe = SimpleNamespace(steps=3, batch=6, micro_batch=2, learning_rate=1e-3, schedule="constant", weight_decay=0.0,
+                         gradient_clip=1.0, ema=0.0, cycles=1)
+fitted = fit(problem, recipe, "two", accelerator=accelerator, log_every=1)
+total = sum(float(p.detach().double().abs().sum()) for p in student.parameters())
+(folder / f"{sys.argv[4]}-{accelerator.process_index}.json").write_text(
+    json.dumps({"history": fitted.history, "noise": seen, "weights": total, "of": accelerator.num_processes}))
+"""
+
+
+def run(folder: Path, pipeline: Path, name: str, launcher: list[str]) -> list[dict]:
+    program = folder / "program.py"
+    program.write_text(PROGRAM)
+    arguments = [str(program), str(Path(__file__).parent), str(folder), str(pipeline), name]
+    done = subprocess.run([sys.executable, *launcher, *arguments], capture_output=True, text=True, timeout=3600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(file.read_text()) for file in sorted(folder.glob(f"{name}-*.json"))]
+
+
+def test_two_processes_equal_one(tmp_path: Path, pipeline_folder: Path) -> None:
+    import torch
+
+    from randcond.files import write_tensors
+
+    latents = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    write_tensors(tmp_path / "0.safetensors", {"latents": latents, "rows": torch.arange(8)})
+    (one,) = run(tmp_path, pipeline_folder, "one", [])
+    two = run(
+        tmp_path, pipeline_folder, "two", ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    )
+    assert [one["of"], *(process["of"] for process in two)] == [1, 2, 2]
+    for process in two:
+        assert process["weights"] == pytest.approx(one["weights"], rel=1e-5)
+        for mine, theirs in zip(process["history"], one["history"], strict=True):
+            assert mine == pytest.approx(theirs, rel=1e-4)
+    # every row of every batch is drawn by exactly one process, and no noise comes twice
+    assert len(set(one["noise"])) == len(one["noise"]) == 18
+    assert sorted(two[0]["noise"] + two[1]["noise"]) == sorted(one["noise"])

@@ -1,0 +1,70 @@
+"""What the report shows of worlds that calibrate: the verdict, the split's counts, grids, FID (clean)."""
+
+import copy
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_report import World
+
+from randcond.report import Files, build, grids, inputs
+
+PASSED = {"passed": True, "overridden_by": None, "split": "all"}
+SCORES = {"fid": {"expected": 13.05, "tolerance": 0.5, "found": 13.2}}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path, [0])
+
+
+def page(world: World, calibration: dict | None = None, counts: dict | None = None) -> str:
+    written = {}
+    for name, content in (("calibration", calibration), ("prompts_summary", counts)):
+        if content is not None:
+            written[name] = world.folder / f"{name}.json"
+            written[name].write_text(json.dumps(content))
+    files = Files(
+        world.score_files(), world.histories, world.samples, world.prompts, world.llm, world.benchmarks, **written
+    )
+    build(inputs.read_settings(json.dumps(world.settings)), files, world.folder / "report")
+    return (world.folder / "report/index.html").read_text()
+
+
+def test_the_verdict_is_told(world: World) -> None:
+    text = page(world, PASSED | {"scores": SCORES})
+    assert "fid 13.2, expected 13.05 ± 0.5." in text
+    assert "It passed." in text
+    assert "The teacher is off" not in text
+
+
+def test_an_override_is_told_by_name(world: World) -> None:
+    text = page(world, {"passed": False, "overridden_by": "<A> Person", "split": "all", "scores": SCORES})
+    assert "The teacher is off." in text
+    assert "&lt;A&gt; Person" in text
+    assert "It did not pass." in text
+
+
+def test_counts_stand_beside_the_papers(world: World) -> None:
+    counts = {"captions": {"seen": 180_000, "unseen": 32_776}, "evaluation": {"seen": 2}, "pool": 20_000_000}
+    text = page(world, counts=counts | {"expected": {"seen": 188_000, "unseen": 24_000}})
+    assert "Unseen captions of D: 32,776, in the paper 24,000." in text
+    assert "20,000,000 texts" in text
+    assert "captions of D" not in page(world, counts=counts | {"expected": {}})
+
+
+def test_a_column_for_the_other_fid(world: World) -> None:
+    for score in world.scores.values():
+        for split in score["splits"].values():
+            split["metrics"]["fid_clean"] = copy.deepcopy(split["metrics"]["fid"])
+    text = page(world)
+    assert "FID (clean)" in text
+    frame = pd.read_csv(world.folder / "report/tables/table2.csv")
+    assert "fid_clean" in set(frame["metric"])
+
+
+def test_rows_of_the_benchmark() -> None:
+    prompts = pd.DataFrame({"text": list("abcdefgh"), "split": ["seen", "unseen"] * 4})
+    assert grids.chosen_rows(prompts, "coco30k", 10, 5) == [0, 1, 2, 3, 4]
+    assert grids.chosen_rows(prompts, "coco30k", 3, 5) == [0, 2, 4]

@@ -1,0 +1,69 @@
+"""Asked to stop: by signals (tested with the training loop) and by the end of SLURM's walltime."""
+
+import subprocess
+from datetime import datetime
+from types import SimpleNamespace
+
+import pytest
+
+from randcond import stopping
+from randcond.stopping import asked_to_stop
+
+NOW = datetime(2030, 1, 1, 12).timestamp()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The time, what squeue answers, and what it was asked."""
+    state = SimpleNamespace(now=NOW, answer="", asked=[])
+
+    def run(command: list[str], **_: object) -> SimpleNamespace:
+        state.asked.append(command)
+        if isinstance(state.answer, Exception):
+            raise state.answer
+        return SimpleNamespace(stdout=state.answer)
+
+    monkeypatch.setattr(stopping.time, "time", lambda: state.now)
+    monkeypatch.setattr(stopping.subprocess, "run", run)
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    return state
+
+
+@pytest.mark.parametrize(("end", "stops_at"), [("2030-01-01T16:00:00", 4 * 3600 - 120), ("2030-01-01T12:01:00", 54)])
+def test_the_end_of_the_walltime(end: str, stops_at: float, clock: SimpleNamespace) -> None:
+    clock.answer = f"{end}\n"
+    with asked_to_stop() as asked:
+        clock.now = NOW + stops_at - 1
+        assert asked() == ""
+        clock.now = NOW + stops_at + 1
+        assert asked() == "the end of the walltime"
+        clock.now = NOW
+        assert asked() == "the end of the walltime"  # once asked, always asked
+    assert "--jobs=17" in clock.asked[0]
+
+
+@pytest.mark.parametrize("answer", ["", "N/A\n", "NONE", FileNotFoundError(), subprocess.TimeoutExpired("squeue", 60)])
+def test_no_walltime_is_no_reason(answer: object, clock: SimpleNamespace) -> None:
+    clock.answer = answer
+    with asked_to_stop() as asked:
+        clock.now = NOW + 1e9
+        assert asked() == ""
+
+
+def test_outside_slurm_nobody_is_asked(clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID")
+    with asked_to_stop() as asked:
+        assert asked() == ""
+    assert clock.asked == []
+
+
+@pytest.mark.parametrize("by_a_rule", [True, False])
+def test_stops_when_nobody_waits_for_the_job(by_a_rule: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.delenv("RANDCOND_JOB", raising=False)
+    if by_a_rule:
+        monkeypatch.setenv("RANDCOND_JOB", "1")
+    with asked_to_stop() as asked:
+        assert asked() == ""
+        monkeypatch.setattr(stopping.os, "getppid", lambda: 1)
+        assert asked() == ("the end of Snakemake" if by_a_rule else "")

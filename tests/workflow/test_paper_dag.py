@@ -1,0 +1,69 @@
+"""The paper's world as Snakemake plans it: all resolves without network, and the jobs are as many as they should be."""
+
+import pytest
+
+from conftest import Checkout
+
+# per rule: 9 assets; 3 sets of 213 shards (captions rendered and real, LLM prompts); 18 students; the teacher and three
+# students of table 2 are sampled on 41 shards of prompts, the other fifteen on 30
+JOBS = {
+    "digits_classifier": 1, "digits_diffusion": 1, "toy": 1,
+    "all": 1, "calibrate": 1, "fetch_asset": 9, "llm_prompts": 1, "prompts": 1, "real_images": 1, "reference": 1,
+    "render": 3 * 213, "report": 1, "sample": 4 * 41 + 15 * 30, "score": 19, "student": 18,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    return Checkout(tmp_path_factory.mktemp("paper"))
+
+
+def jobs(checkout: Checkout, *arguments: str) -> dict[str, int]:
+    """Job counts by rule of a dry run."""
+    output = checkout.snakemake("--dry-run", "--quiet", "host", *arguments).stdout
+    lines = output.split("-----------  -------\n", 1)[-1].splitlines() if "-----------" in output else []
+    counts = {}
+    for line in lines:
+        if len(parts := line.split()) != 2 or parts[0] == "total":
+            break
+        counts[parts[0]] = int(parts[1])
+    return counts
+
+
+def test_all_of_it(checkout: Checkout) -> None:
+    assert jobs(checkout, "--configfile", "config/paper.yaml") == JOBS
+
+
+def test_fetching_is_apart(checkout: Checkout) -> None:
+    assert jobs(checkout, "--configfile", "config/paper.yaml", "--", "fetch") == {"fetch": 1, "fetch_asset": 9}
+    # once everything is there, nothing else asks for the network
+    for line in (checkout.folder / "config/assets.yaml").read_text().splitlines():
+        if line and not line.startswith((" ", "#")):
+            (checkout.folder / "results/assets" / line.split(":")[0]).mkdir(parents=True)
+    assert jobs(checkout, "--configfile", "config/paper.yaml") == {k: v for k, v in JOBS.items() if k != "fetch_asset"}
+
+
+def test_students_wait_for_the_teacher(checkout: Checkout) -> None:
+    planned = checkout.snakemake("--dry-run", "--configfile", "config/paper.yaml").stdout
+    waiting = {}
+    for block in planned.split("\nrule ")[1:]:
+        if block.startswith("score:"):
+            wildcards = block.split("wildcards: run=")[1]
+            waiting[wildcards.split(",")[0]] = "calibration.json" in block.split("output:")[0]
+    assert len(waiting) == 19
+    assert [run for run, waits in waiting.items() if not waits] == ["teacher"]
+
+
+def test_gpus_belong_to_the_job(checkout: Checkout) -> None:
+    output = checkout.snakemake("--dry-run", "--printshellcmds", "--configfile", "config/paper.yaml").stdout
+    assert output.count("randcond.launch --gpus 4 randcond.distill") == JOBS["student"]
+    assert output.count("randcond.launch --gpus 1 randcond.render") == JOBS["render"]
+    fewer = ("--configfile", "config/paper.yaml", "--set-resources", "student:gpu=2")
+    output = checkout.snakemake("--dry-run", "--printshellcmds", *fewer).stdout
+    assert output.count("randcond.launch --gpus 2 randcond.distill") == JOBS["student"]
+
+
+def test_the_emoji_world_needs_none_of_it(checkout: Checkout) -> None:
+    counts = jobs(checkout, "--configfile", "config/smoke.yaml")
+    assert not {"fetch_asset", "calibrate"} & counts.keys()
+    assert counts["student"] == 5

@@ -1,0 +1,27 @@
+ASSETS = read_assets(Path("config/assets.yaml"))
+NEEDED = [f"results/assets/{name}" for name in needed(ASSETS, CONFIG.model_dump())]
+
+
+rule fetch_asset:
+    """Weights or data from outside; with fetch_llm the only stage that needs the network."""
+    output:
+        directory("results/assets/{asset}"),
+    log:
+        "results/assets/logs/{asset}.log",
+    wildcard_constraints:
+        asset="|".join(ASSETS),
+    localrule: True
+    params:
+        asset=lambda w: ASSETS[w.asset].model_dump_json(),
+        lock="config/assets.lock.json",
+    shell:
+        "HF_HUB_OFFLINE=0 python -m randcond.fetch --asset {wildcards.asset} --assets config/assets.yaml"
+        " --lock {params.lock} --work results/assets/downloads/{wildcards.asset} --output {output} --log {log}"
+
+
+rule fetch:
+    """Everything from outside that the configuration needs."""
+    input:
+        NEEDED,
+        [] if CONFIG.prompts.llm.writer else rules.fetch_llm.output,
+    localrule: True

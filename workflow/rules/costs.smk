@@ -1,0 +1,19 @@
+rule cost:
+    """What a run's student costs: parameters, operations, bytes, time; with the machine to itself."""
+    input:
+        code=code("costs"),
+        pipeline=lambda w: pipeline_of(w),
+    output:
+        f"{OUT}/costs/{{run}}/{{seed}}.json",
+    log:
+        f"{OUT}/logs/cost/{{run}}-{{seed}}.log",
+    threads: workflow.cores
+    params:
+        settings=settings(
+            steps=CONFIG.sampling.steps,
+            guidance_scale=CONFIG.sampling.guidance_scale,
+            repeats=5,
+        ),
+    shell:
+        "python -m randcond.costs --settings {params.settings:q} --run {wildcards.run}"
+        " --pipeline {input.pipeline} --output {output} --log {log}"

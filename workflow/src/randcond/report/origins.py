@@ -1,0 +1,64 @@
+"""Where each run's numbers come from: what its jobs were made with, and the hash that leads to all of their inputs."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from randcond.provenance import read_made_with
+from randcond.report.inputs import Score
+
+JOBS = ("student", "score")  # whose logs are shown
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One job of a run: when, from which commit and in which environment (a number) it was made; None: unknown."""
+
+    run: str
+    seed: int
+    job: str
+    at: str | None
+    commit: str | None
+    environment: int | None
+    scores_md5: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A machine and the versions of packages on it."""
+
+    machine: dict[str, str]
+    versions: dict[str, str]
+
+
+def origins(scores: dict[str, list[Score]], logs: Iterable[Path]) -> tuple[list[Origin], list[Environment]]:
+    """One row for the training and one for the scoring of each score, and the environments that they name.
+
+    Args:
+        scores: Scores by run.
+        logs: Log files of jobs, ``.../<rule>/<run>-<seed>.log``; others are passed over.
+    """
+    by_name = {f"{path.parent.name}/{path.stem}": path for path in logs}
+    environments: list[Environment] = []
+    rows = []
+    for run, several in scores.items():
+        for score in several:
+            digest = hashlib.md5(score.path.read_bytes(), usedforsecurity=False).hexdigest()
+            for job in JOBS if run != "teacher" else JOBS[1:]:
+                path = by_name.get(f"{job}/{run}-{score.seed}")
+                made = read_made_with(path.read_text(encoding="utf-8")) if path else None
+                rows.append(_row(run, score.seed, job, made, environments, digest))
+    return rows, environments
+
+
+def _row(
+    run: str, seed: int, job: str, made: dict[str, Any] | None, environments: list[Environment], digest: str
+) -> Origin:
+    if made is None:
+        return Origin(run, seed, job, None, None, None, digest)
+    environment = Environment(made["machine"], made["versions"])
+    if environment not in environments:
+        environments.append(environment)
+    return Origin(run, seed, job, made["at"], made["commit"], environments.index(environment) + 1, digest)

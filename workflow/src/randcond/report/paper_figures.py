@@ -1,0 +1,182 @@
+"""The paper's figures 2, 3 and 5 on the page: pictures and captions with the numbers that were measured."""
+
+import base64
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from scipy import stats
+
+from randcond.conditioning import Exponential
+from randcond.errors import UserError
+from randcond.figures.output import FigureScores
+from randcond.files import read_json
+from randcond.report.inputs import parse
+
+KINDS = {".svg": "svg+xml", ".png": "png"}
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """A figure as the page shows it.
+
+    Attributes:
+        name: Name of its folder.
+        title: Heading.
+        pictures: ``data:`` addresses.
+        caption: Sentences, with the measured numbers.
+    """
+
+    name: str
+    title: str
+    pictures: list[str]
+    caption: list[str]
+
+
+def read(folders: Iterable[Path]) -> list[PaperFigure]:
+    """The figures of ``folders``, in the paper's order.
+
+    Raises:
+        UserError: If a folder is no figure's, or lacks its pictures or numbers.
+    """
+    found: dict[str, PaperFigure] = {}
+    for folder in folders:
+        if folder.name not in FIGURES:
+            raise UserError(f"{folder}: no figure of the paper; known are {', '.join(FIGURES)}")
+        title, caption = FIGURES[folder.name]
+        file = folder / "scores.json"
+        measured: FigureScores = parse(FigureScores, read_json(file), file)
+        pictures = [_uri(path) for path in sorted(folder.iterdir()) if path.suffix in KINDS]
+        if not pictures:
+            raise UserError(f"{folder}: holds no picture; delete it and run again")
+        try:
+            found[folder.name] = PaperFigure(folder.name, title, pictures, caption(Numbers(measured)))
+        except KeyError as error:
+            raise UserError(f"{file}: holds no score of {error.args[0]}; delete {folder} and run again") from None
+    return [found[name] for name in FIGURES if name in found]
+
+
+class Numbers:
+    """What was measured, as phrases for a caption."""
+
+    def __init__(self, measured: FigureScores) -> None:
+        self.settings = measured.settings
+        self.frame = measured.frame()
+
+    def of(self, metric: str, model: str = "") -> pd.Series:
+        """One value a seed (a row a timestep too, if the metric has timesteps).
+
+        Raises:
+            KeyError: If there is none.
+        """
+        chosen = self.frame[(self.frame["metric"] == metric) & (self.frame["model"] == model)]
+        if chosen.empty:
+            raise KeyError(f"{model} {metric}".strip())
+        return chosen["value"]
+
+    def share(self, metric: str, model: str) -> str:
+        """``93% ± 2%``: the mean over seeds and the half width of its 95% interval (Student t)."""
+        values = 100 * self.of(metric, model)
+        if len(values) == 1:
+            return f"{values.mean():.0f}%"
+        half = stats.t.ppf(0.975, len(values) - 1) * values.sem()
+        return f"{values.mean():.0f}% ± {half:.0f}%"
+
+    def by_t(self, metric: str) -> pd.Series:
+        """Mean over seeds at every t, by t."""
+        rows = self.frame.loc[self.of(metric).index]
+        means: pd.Series = rows.groupby("t")["value"].mean()
+        return means
+
+    @property
+    def seeds(self) -> str:
+        """What stands behind a ±."""
+        count = self.frame["seed"].nunique()
+        return f"±: 95% interval over {count} seeds (Student t)." if count > 1 else "One seed."
+
+
+def _classifier(numbers: Numbers) -> list[str]:
+    soft, hard = "soft targets", "hard labels"
+    added = numbers.of("bias_added", soft).mean()
+
+    def before_and_after(metric: str, model: str) -> str:
+        return f"{numbers.share(metric, model)} before and {numbers.share(metric, f'{model}, bias adjusted')} after"
+
+    return [
+        'The teacher knows all ten digits; the students were trained on the same images without any "3". As in Hinton '
+        'et al. (2015), the bias of the class they never saw is then adjusted. Of held-out "3"s the teacher recognises '
+        f"{numbers.share('threes', 'teacher')}, the student of its soft targets (temperature "
+        f"{numbers.settings['temperature']:g}) {before_and_after('threes', soft)} ({added:+.1f} on average), the "
+        f"student of hard labels {before_and_after('threes', hard)}. Of the other digits the first recognises "
+        f"{before_and_after('rest', soft)}, the second {before_and_after('rest', hard)}.",
+        'The bias is set so that all ten digits together are recognised best, which takes images of "3"s: validation '
+        "images, apart from the held-out ones.",
+        numbers.seeds,
+    ]
+
+
+def _diffusion(numbers: Numbers) -> list[str]:
+    return [
+        'Both students learned from the same pictures, which the teacher drew of all digits but "3". Asked for a "3", '
+        f"the teacher draws one in {numbers.share('threes', 'teacher')} of cases, the student without random "
+        f"conditioning in {numbers.share('threes', 'without')}, with it in {numbers.share('threes', 'with')}. Of the "
+        f"other digits they draw {numbers.share('rest', 'teacher')}, {numbers.share('rest', 'without')} and "
+        f"{numbers.share('rest', 'with')} as asked.",
+        "A classifier trained on the real digits, which names "
+        f"{numbers.share('real', 'judge')} of held-out real ones right, says what was drawn. The students share the "
+        "teacher's text encoder, as in the paper. In the pictures a column starts from the same noise in all rows; "
+        "they are the first ones, not chosen.",
+        numbers.seeds,
+    ]
+
+
+def _swapped(numbers: Numbers) -> list[str]:
+    image, condition, neither = (numbers.by_t(verdict) for verdict in ("image", "condition", "neither"))
+    image_prevails = image.index[image >= condition]
+    after = image.index[image.index > image_prevails.max()] if len(image_prevails) else image.index
+    crossing = (
+        f"From t = {after[0]} on the condition prevails more often than the image"
+        if len(after)
+        else "Even at the last t the condition does not prevail more often than the image"
+    )
+    last = image.index[-1]
+    return [
+        "The teacher draws an image, noise is added up to t, and the teacher denoises it from there under the text of "
+        f"another image. Untouched (t = 0), {100 * image.iloc[0]:.0f}% of the images are named as what they were drawn "
+        f"for; from t = {last}, {100 * image.iloc[-1]:.0f}% are named as that and {100 * condition.iloc[-1]:.0f}% as "
+        f"what the condition asks for. {crossing}; neither is named most often at t = {neither.idxmax()} "
+        f"({100 * neither.max():.0f}%).",
+        f"The dashed line is the paper's p(t); at the last t it is {_paper_p(last):.2f}. Bands are 95% intervals over "
+        "pairs (Wilson). In the strip of pictures the frame shows the verdict in the plot's colours.",
+    ]
+
+
+def _toy(numbers: Numbers) -> list[str]:
+    variation = numbers.by_t("total_variation")
+    below = variation.index[variation < 0.5]
+    half = f"falls below a half at t = {below[0]}" if len(below) else "stays above a half"
+    return [
+        "Two densities in the plane, a ring and a cross, under Stable Diffusion's noise schedule. Their distance "
+        f"(total variation: 1 if they share nothing, 0 if they are the same) is {variation.iloc[0]:.2f} at t = "
+        f"{variation.index[0]}, {half}, and is {variation.iloc[-1]:.2f} at t = {variation.index[-1]}: the schedule "
+        "does not quite end in pure noise.",
+        "Where the two have become one, x_t made from one condition's image may be paired with the other condition.",
+    ]
+
+
+def _paper_p(t: int) -> float:
+    return float(Exponential(5.0)(torch.tensor(t)))
+
+
+FIGURES: dict[str, tuple[str, Callable[[Numbers], list[str]]]] = {
+    "digits-classifier": ('Figure 2, classifiers: recognising a "3" that was never seen', _classifier),
+    "digits-diffusion": ('Figure 2, diffusion: drawing a "3" that was never seen', _diffusion),
+    "swapped-condition": ("Figure 3: one image under another image's condition", _swapped),
+    "toy": ("Figure 5: two conditional densities melt into one", _toy),
+}
+
+
+def _uri(path: Path) -> str:
+    return f"data:image/{KINDS[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"

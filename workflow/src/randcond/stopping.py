@@ -1,0 +1,59 @@
+"""Being asked to stop: by SIGTERM or SIGUSR1, or because SLURM's time is nearly over, or Snakemake is gone."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+MARGIN = 120.0  # seconds before the end of the walltime, in which the state is saved; a tenth of a short walltime
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Callable[[], str]]:
+    """While the context lasts, SIGTERM and SIGUSR1 do not end the process.
+
+    Yields:
+        A function that returns what asks the job to stop, e.g. ``"SIGTERM"``, or ``""``.
+    """
+    came: list[str] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came.append(signal.Signals(number).name)
+
+    def asked() -> str:
+        if not came and time.time() > deadline:
+            came.append("the end of the walltime")
+        if not came and ends_with_parent and os.getppid() != parent:  # nobody waits for this job any more
+            came.append("the end of Snakemake")
+        return came[0] if came else ""
+
+    parent, deadline = os.getppid(), _deadline()
+    ends_with_parent = "RANDCOND_JOB" in os.environ  # set by the rules; started by hand, it outlives its shell
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _deadline() -> float:
+    """When this job should stop (seconds since the epoch), or infinity.
+
+    SLURM's own warnings reach a step's first process only, which is Snakemake's, not this one: so ask for the time.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if not job:
+        return float("inf")
+    command = ["squeue", "--noheader", "--format=%e", f"--jobs={job}"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+        end = datetime.fromisoformat(answer.strip()).timestamp()
+    except (OSError, ValueError, subprocess.TimeoutExpired):  # no squeue here, or no limit
+        return float("inf")
+    return end - min(MARGIN, (end - time.time()) / 10)

@@ -1,0 +1,141 @@
+"""Record in dvc.lock, and keep in DVC's cache, what Snakemake calls up to date; nothing else."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo, lock_repo
+from dvc_data.hashfile.tree import Tree
+
+from randcond.errors import UserError
+from randcond.versions.pipeline import pipeline_file
+from randcond.versions.plan import Job, Stage, within
+
+Hashes = dict[str, str]  # path -> MD5
+
+
+@dataclass
+class Recorded:
+    """What became of the stages.
+
+    Attributes:
+        new: Stages whose record was written.
+        kept: Stages whose record was right already.
+        refused: Stages that Snakemake calls up to date and that were not recorded, with the reason.
+        unfinished: Stages that Snakemake would run.
+    """
+
+    new: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def opened() -> Iterator[Any]:
+    """DVC's repository in the current folder, locked.
+
+    Raises:
+        UserError: If there is none, or somebody else uses it.
+    """
+    try:
+        with Repo(".") as repo, lock_repo(repo):
+            yield repo
+    except DvcException as error:
+        raise UserError(f"dvc: {_first_line(error)}") from None
+
+
+def record(stages: list[Stage]) -> Recorded:
+    """Record the stages that are up to date, whole, and made from what is recorded itself.
+
+    An artifact that is not the recorded one although its job has not run since (its log is the recorded one) was
+    changed by somebody else: it is refused, and with it what was made from it.
+
+    Args:
+        stages: All stages of a world, each after those it depends on, in agreement with dvc.yaml.
+
+    Raises:
+        UserError: If DVC cannot be used here.
+    """
+    found = Recorded()
+    doubtful: list[str] = []  # outs that are not as recorded
+    with opened() as repo:
+        files = {world: str(pipeline_file(world)) for world in {stage.world for stage in stages}}
+        known = {(world, one.name): one for world, file in files.items() for one in repo.stage.load_all(file)}
+        changed: dict[str, list[Any]] = {}
+        for stage in stages:
+            entry = known[stage.world, stage.name]
+            differs = entry.changed_stage() or any(one.changed() for one in (*entry.deps, *entry.outs))
+            reason = _reason(stage, entry, doubtful)
+            if reason is not None:
+                doubtful += stage.outs
+                if stage.done:
+                    found.refused[stage.name] = reason
+                else:
+                    found.unfinished.append(stage.name)
+            elif differs:
+                entry.save(run_cache=False)  # from the run cache `dvc repro` takes outputs that Snakemake does not know
+                entry.commit(relink=False)  # a linked output would be newer than what was made from it
+                changed.setdefault(stage.world, []).append(entry)
+                found.new.append(stage.name)
+            else:
+                found.kept.append(stage.name)
+        for several in changed.values():
+            several[0].dvcfile.dump_stages(several, update_pipeline=False)
+    return found
+
+
+def _reason(stage: Stage, entry: Any, doubtful: list[str]) -> str | None:
+    """Why a stage must not be recorded, if it must not."""
+    if not stage.done:
+        return "Snakemake would run it"
+    for dep in stage.deps:
+        if within(dep, doubtful):
+            return f"it was made from {dep}, which is not recorded"
+    for path in _surplus(stage):
+        return f"{path} was left by other settings; delete it and run `make record`"
+    for path in _altered(stage.jobs, entry):
+        return f"{path} was changed after its job; delete it and run snakemake, or `dvc checkout --force` it"
+    return None
+
+
+def _surplus(stage: Stage) -> Iterable[str]:
+    """Files in a folder of shards that no job makes."""
+    made = {path for job in stage.jobs for path in job.left}
+    for folder in (out for out in stage.outs if out not in made):
+        yield from sorted(str(path) for path in Path(folder).rglob("*") if path.is_file() and str(path) not in made)
+
+
+def _altered(jobs: list[Job], entry: Any) -> Iterable[str]:
+    """Outputs that differ from their record although their job's log does not."""
+    if not any(out.hash_info for out in entry.outs) or not any(out.changed_checksum() for out in entry.outs):
+        return
+    before, now = {}, {}
+    for out in entry.outs:
+        before.update(_hashes(out, out.get_obj() if out.hash_info else None))
+        out.save()
+        now.update(_hashes(out, out.obj))
+    for job in jobs:
+        if job.log not in before or before[job.log] != now[job.log]:
+            continue  # it ran again
+        for path in job.outputs:
+            if _part(before, path) != _part(now, path):
+                yield path
+
+
+def _hashes(out: Any, found: Any) -> Hashes:
+    path = Path(out.fs_path).relative_to(Path(out.repo.root_dir)).as_posix()
+    if isinstance(found, Tree):
+        return {"/".join((path, *key)): hash_info.value for key, (_, hash_info) in found.iteritems()}
+    return {path: out.hash_info.value} if out.hash_info else {}
+
+
+def _part(hashes: Hashes, path: str) -> Hashes:
+    return {name: value for name, value in hashes.items() if within(name, [path])}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
