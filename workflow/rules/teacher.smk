@@ -97,6 +97,7 @@ rule teacher_scores:
         settings=settings(
             **CONFIG.sampling.model_dump(include={"steps", "guidance_scale", "batch"}),
             seed=99,
+            captions_per_concept=18,
         ),
     shell:
         "python -m randcond.make_teacher.check --settings {params.settings:q} --threads {threads}"

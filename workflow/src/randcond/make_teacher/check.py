@@ -46,10 +46,10 @@ def _main(arguments: argparse.Namespace) -> None:
     classes = evaluator.class_features(emoji.captions())
     captions = emoji.captions()
     animal = np.array(list(emoji.concepts().values()))
-    # six captions a concept, templates and colours at random
-    rng = numpy_generator(settings["seed"])
+    # templates and colours at random
+    rng, each = numpy_generator(settings["seed"]), settings["captions_per_concept"]
     per_concept = len(captions) // len(animal)
-    picks = [i * per_concept + j for i in range(len(animal)) for j in rng.choice(per_concept, 6, replace=False)]
+    picks = [i * per_concept + j for i in range(len(animal)) for j in rng.choice(per_concept, each, replace=False)]
     chosen = [captions[i] for i in picks]
     texts, concepts = [caption.text for caption in chosen], [caption.concept for caption in chosen]
     real = emoji.real_images(texts, settings["seed"] + 10**6)
@@ -61,7 +61,7 @@ def _main(arguments: argparse.Namespace) -> None:
         samples.append(decode(pipeline, latents))
         progress.at(start + len(part))
     images = {"real": real, "reconstructed": restored, "sampled": torch.cat(samples)}
-    is_animal = np.repeat(animal, 6)
+    is_animal = np.repeat(animal, each)
     scores: dict[str, object] = {"settings": settings, "images": len(texts)}
     for name, group in images.items():
         right = named_right(evaluator, classes, group, concepts)
@@ -69,7 +69,7 @@ def _main(arguments: argparse.Namespace) -> None:
     error = (real.float() - restored.float()) / 127.5
     scores["reconstruction_error"] = float(error.square().mean())
     write_json(arguments.output, scores)
-    write_grid(arguments.grid, images["sampled"][::3], columns=18)
+    write_grid(arguments.grid, images["sampled"][:: each // 2], columns=18)
 
 
 if __name__ == "__main__":
