@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from scipy import stats
 
 from randcond.claims import Claim, judge
-from randcond.config import Config, check_config, load_experiments
+from randcond.config import Config, check_config
+from randcond.experiments import load_experiments
 
 BASE = {"text": "x", "source": "y", "metrics": ["fid", "is"], "better": "a", "than": "b"}
 

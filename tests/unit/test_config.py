@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from randcond.config import Config, check_config, load_experiments
+from randcond.config import Config, check_config
 from randcond.errors import UserError
+from randcond.experiments import load_experiments
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -28,7 +29,7 @@ def test_shipped_configs_pass(on_top: str | None) -> None:
         values = merge(values, yaml.safe_load((CONFIG / f"{on_top}.yaml").read_text()))
     config = check_config(values)
     experiments = load_experiments(CONFIG / "experiments.yaml").of_grid(config.grid)
-    experiments.check_against(config)
+    config.check_experiments(experiments)
     assert config.name == (on_top if on_top in ("smoke", "teacher") else "emoji")
     assert {"table1", "table2", "table3"} <= set(experiments.tables)
     assert config.distillation.learning_rate == 3e-4  # what lies below stays
@@ -198,7 +199,7 @@ def test_unreadable_experiments(fault: str, tmp_path: Path) -> None:
 def test_only_names_runs() -> None:
     experiments = load_experiments(CONFIG / "experiments.yaml")
     with pytest.raises(UserError) as caught:
-        experiments.check_against(check_config({"only": ["copied-rc", "copied-cr"]}))
+        check_config({"only": ["copied-rc", "copied-cr"]}).check_experiments(experiments)
     one_line(caught.value, "'copied-cr'")
     assert "only" in str(caught.value)
 
@@ -206,7 +207,7 @@ def test_only_names_runs() -> None:
 def test_d_cannot_be_larger_than_the_prompts() -> None:
     experiments = load_experiments(CONFIG / "experiments.yaml")
     with pytest.raises(UserError) as caught:
-        experiments.check_against(check_config({"grid": "full", "prompts": {"count": 300}}))
+        check_config({"grid": "full", "prompts": {"count": 300}}).check_experiments(experiments)
     one_line(caught.value, "runs.plain-480.size")
 
 

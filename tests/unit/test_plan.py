@@ -7,8 +7,9 @@ import torch
 import yaml
 
 from randcond import operations, plan, sd14
-from randcond.config import Config, Experiments, check_config, load_experiments
+from randcond.config import Config, check_config
 from randcond.errors import UserError
+from randcond.experiments import Experiments, load_experiments
 from randcond.workflow import evaluation_count, protocol
 
 CONFIG = Path(__file__).parents[2] / "config"

@@ -7,14 +7,15 @@ import sys
 from pathlib import Path
 
 from randcond.assets import needed, read_assets
-from randcond.config import check_config, load_experiments
+from randcond.config import check_config
+from randcond.experiments import load_experiments
 from randcond.errors import UserError
 from randcond.workflow import code_of, evaluation_count, protocol, shards, step_count
 
 try:
     CONFIG = check_config(config)
     EXPERIMENTS = load_experiments(CONFIG.experiments).of_grid(CONFIG.grid)
-    EXPERIMENTS.check_against(CONFIG)
+    CONFIG.check_experiments(EXPERIMENTS)
 except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     os._exit(1)  # before any job, and without Snakemake's traceback

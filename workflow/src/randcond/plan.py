@@ -15,8 +15,9 @@ import yaml
 
 from randcond import operations
 from randcond.assets import needed, read_assets
-from randcond.config import Config, Experiments, check_config, load_experiments
+from randcond.config import Config, check_config
 from randcond.errors import UserError
+from randcond.experiments import Experiments, load_experiments
 from randcond.stage import run_stage
 from randcond.workflow import evaluation_count, shards, step_count
 
