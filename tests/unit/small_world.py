@@ -72,7 +72,8 @@ class SmallWorld:
             "report": "report --scores scores/mine/0.json --histories students/mine/0/history.json"
             " --samples samples/mine/0/0.zip --prompts evaluation.parquet --llm-summary llm.json"
             " --benchmarks benchmarks/render/0.tsv",
-            "llm": "llm write --model model.gguf --captions captions.parquet --summary summary.out --work work",
+            "llm": "llm write --model model.gguf --captions captions.parquet --evaluation evaluation.parquet"
+            " --summary summary.out --work work",
         }[stage]  # fmt: skip
         output = "--prompts" if stage == "llm" else "--output"
         settings = json.dumps(SETTINGS[stage])

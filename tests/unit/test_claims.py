@@ -70,6 +70,15 @@ def test_tolerance_of_a_metric_that_should_be_low() -> None:
     assert judge(claim(), "fid", scores).verdict == "not reproduced"
 
 
+def test_the_tolerance_is_of_each_seed() -> None:
+    # every seed is within 5% of its partner, though the partners differ more than that
+    scores = {"a": {0: 20.9, 1: 31.4, 2: 26.1}, "b": {0: 20.0, 1: 30.0, 2: 25.0}}
+    found = judge(claim(at_least=-0.05), "fid", scores)
+    assert (found.needed, found.verdict) == (pytest.approx(-1.25), "reproduced")
+    worse = {"a": {0: 21.3, 1: 31.8, 2: 26.6}, "b": scores["b"]}
+    assert judge(claim(at_least=-0.05), "fid", worse).verdict == "not reproduced"
+
+
 def test_a_gain_larger_here_than_there() -> None:
     scores = {run: {s: value + s / 100 for s in range(3)} for run, value in {"a": 9, "b": 5, "c": 8, "d": 7}.items()}
     more = {"more_than": {"better": "c", "than": "d"}}

@@ -7,8 +7,8 @@ import sys
 from randcond.launch import command
 
 
-def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "0"}
+def launch(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "0"} | more
     return subprocess.run(
         [sys.executable, "-m", "randcond.launch", *arguments], capture_output=True, text=True, env=environment
     )
@@ -42,6 +42,12 @@ def test_accelerate_understands_the_command() -> None:
     assert (parsed.num_processes, parsed.multi_gpu, parsed.module) == (2, True, True)
     assert parsed.training_script == "randcond.distill"
     assert parsed.training_script_args == ["--settings", "{}"]
+
+
+def test_gpus_that_slurm_gave_otherwise() -> None:
+    done = launch("--gpus", "0", "randcond.calibrate", "--help", SLURM_JOB_GPUS="4,5")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: gpus: the job was given 2")
 
 
 def test_missing_gpus_are_one_line() -> None:

@@ -16,6 +16,7 @@ from randcond.errors import UserError
 from randcond.worlds import emoji
 
 TEXTS = [caption.text for caption in emoji.captions()]
+HELD_OUT = {TEXTS[3000]}
 WORDS = {word for text in TEXTS for word in text.replace(",", " ").split()}
 
 
@@ -59,17 +60,18 @@ def test_nothing_strange_gets_through(line: str) -> None:
 
 
 def lines_of(prompt: str, topics: list[str], round_: int) -> list[str]:
-    """A stand-in for the model: two new captions a round, a copy, a repetition and nonsense."""
+    """A stand-in for the model: two new captions a round, a copy, a repetition, an evaluation prompt and nonsense."""
     copy = prompt.splitlines()[0].split(": ", 1)[1]
-    return [TEXTS[1000 + round_], TEXTS[2000 + round_], copy, TEXTS[1000], "blah"]
+    return [TEXTS[1000 + round_], TEXTS[2000 + round_], copy, TEXTS[1000], TEXTS[3000], "blah"]
 
 
 def test_keeps_what_is_new_and_counts_the_rest() -> None:
-    texts, summary = llm.write_captions(settings(), emoji, TEXTS[:50], lines_of, [], lambda _: None)
+    texts, summary = llm.write_captions(settings(), emoji, TEXTS[:50], HELD_OUT, lines_of, [], lambda _: None)
     assert texts == [TEXTS[i] for i in (1000, 2000, 1001, 2001, 1002)]
     assert summary["accepted"] == 5
     assert summary["rejected"] | {"length": 0} == {
         "empty": 0, "length": 0, "unknown word": 0, "no single concept": 0, "duplicate": 2, "copied": 2,
+        "held out": 2,
     }  # fmt: skip
     assert summary["asked"] == 5 + sum(summary["rejected"].values())
     assert summary["acceptance_rate"] == pytest.approx(5 / summary["asked"])
@@ -80,7 +82,7 @@ def test_keeps_what_is_new_and_counts_the_rest() -> None:
 
 
 def test_resumed_equals_uninterrupted() -> None:
-    straight = llm.write_captions(settings(), emoji, TEXTS[:50], lines_of, [], lambda _: None)
+    straight = llm.write_captions(settings(), emoji, TEXTS[:50], HELD_OUT, lines_of, [], lambda _: None)
     kept: list[list[str]] = []
 
     def killed(prompt: str, topics: list[str], round_: int) -> list[str]:
@@ -90,12 +92,18 @@ def test_resumed_equals_uninterrupted() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         llm.write_captions(
-            settings(), emoji, TEXTS[:50], killed, [], lambda rounds: kept.__setitem__(slice(None), rounds)
+            settings(), emoji, TEXTS[:50], HELD_OUT, killed, [], lambda rounds: kept.__setitem__(slice(None), rounds)
         )
     assert len(kept) == 2
     asked: list[int] = []
     resumed = llm.write_captions(
-        settings(), emoji, TEXTS[:50], lambda p, t, r: asked.append(r) or lines_of(p, t, r), kept, lambda _: None
+        settings(),
+        emoji,
+        TEXTS[:50],
+        HELD_OUT,
+        lambda p, t, r: asked.append(r) or lines_of(p, t, r),
+        kept,
+        lambda _: None,
     )
     assert resumed == straight
     assert asked == [2]
@@ -103,9 +111,9 @@ def test_resumed_equals_uninterrupted() -> None:
 
 def test_gives_up_naming_the_setting() -> None:
     with pytest.raises(UserError, match=r"max_rounds: 4 rounds gave 8 captions of the 500 wanted"):
-        llm.write_captions(settings(count=500), emoji, TEXTS[:50], lines_of, [], lambda _: None)
+        llm.write_captions(settings(count=500), emoji, TEXTS[:50], HELD_OUT, lines_of, [], lambda _: None)
     with pytest.raises(UserError, match="examples: 3 wanted"):
-        llm.write_captions(settings(), emoji, TEXTS[:2], lines_of, [], lambda _: None)
+        llm.write_captions(settings(), emoji, TEXTS[:2], HELD_OUT, lines_of, [], lambda _: None)
 
 
 def test_a_wheel_of_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,12 +16,14 @@ def batch(teacher: Teacher, n: int = 4) -> dict:
         "timesteps": torch.randint(1000, (n,), generator=chance),
         "conditions": teacher.encode(["a tiger", "a bus", "", "a red apple"][:n]),
         "swapped": torch.tensor([True, False, False, True][:n]),
+        "unswapped": 0.5,
     }
 
 
 def part(whole: dict, rows: slice) -> dict:
     conditions = {name: tensor[rows] for name, tensor in whole["conditions"].items()}
-    return {name: value[rows] for name, value in whole.items() if name != "conditions"} | {"conditions": conditions}
+    of_whole = {"conditions": conditions, "unswapped": whole["unswapped"]}
+    return {name: value[rows] for name, value in whole.items() if name not in of_whole} | of_whole
 
 
 def make(teacher: Teacher, student: str, denoise: bool = False) -> DistillationLoss:
@@ -59,7 +61,7 @@ def test_against_a_plain_computation(teacher: Teacher, student: str) -> None:
     errors = (mine - data["noise"]).square().mean((1, 2, 3))
     assert float(found["out"]) == pytest.approx(float((mine - expected).square().mean()), rel=1e-5)
     assert float(found["feat"]) == pytest.approx(features, rel=1e-5)
-    assert float(found["denoise"]) == pytest.approx(float(errors[~data["swapped"]].sum()) / 4, rel=1e-5)
+    assert float(found["denoise"]) == pytest.approx(float(errors[~data["swapped"]].mean()), rel=1e-5)
     assert float(found["loss"]) == pytest.approx(float(found["out"] + found["feat"] + found["denoise"]), rel=1e-6)
 
 
@@ -76,7 +78,7 @@ def test_only_channel_students_have_projections_and_they_learn(teacher: Teacher)
     loss = make(teacher, "c-base")
     widths = {name: layer.weight.shape[:2] for name, layer in loss.features.projections.items()}
     assert len(widths) == 9
-    assert widths["down_blocks-0-attentions-1"] == (10, 8)
+    assert widths["down_blocks-0-downsamplers-0"] == (10, 8)
     assert widths["mid_block-resnets-1"] == (40, 32)
     loss(**batch(teacher))["loss"].backward()
     for layer in loss.features.projections.values():
@@ -96,13 +98,13 @@ def test_denoising_needs_an_image_that_belongs_to_its_text(teacher: Teacher) -> 
     data = batch(teacher)
     plain, denoising = make(teacher, "b-base"), make(teacher, "b-base", denoise=True)
     assert set(plain(**data)) == {"loss", "out", "feat"}
-    swapped = data | {"swapped": torch.ones(4, dtype=torch.bool)}
+    swapped = data | {"swapped": torch.ones(4, dtype=torch.bool), "unswapped": 0.0}
     assert float(denoising(**swapped)["denoise"].detach()) == 0
     # where every text was swapped, nothing is learned from the true noise
     expected = gradients(plain, swapped)
     for name, gradient in gradients(denoising, swapped).items():
         torch.testing.assert_close(gradient, expected[name])
-    kept = gradients(denoising, data | {"swapped": torch.zeros(4, dtype=torch.bool)})
+    kept = gradients(denoising, data | {"swapped": torch.zeros(4, dtype=torch.bool), "unswapped": 1.0})
     assert not torch.allclose(kept["student.conv_out.weight"], expected["student.conv_out.weight"])
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from randcond import stage
 from randcond.errors import UserError
 from randcond.stage import run_stage
 
@@ -119,3 +120,19 @@ def test_subcommands_have_a_log_too(tmp_path: Path) -> None:
 def test_an_interrupt_is_no_failure_of_the_stage(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(KeyboardInterrupt(), tmp_path / "stage.log")
+
+
+def test_code_that_changes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = tmp_path / "losses.py"
+    module.write_text("old")
+    monkeypatch.setattr(stage, "_code", lambda: {module: stage.sha256(module)})
+    run(None, tmp_path / "a.log")
+
+    def main(_arguments: argparse.Namespace) -> None:
+        module.write_text("new")
+
+    with pytest.raises(SystemExit):
+        run_stage(main, argparse.ArgumentParser(), ["--log", str(tmp_path / "b.log")])
+    assert "losses.py: was changed while the job ran" in capsys.readouterr().err

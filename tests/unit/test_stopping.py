@@ -29,7 +29,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return state
 
 
-@pytest.mark.parametrize(("end", "stops_at"), [("2030-01-01T16:00:00", 4 * 3600 - 120), ("2030-01-01T12:01:00", 54)])
+@pytest.mark.parametrize(("end", "stops_at"), [("2030-01-01T16:00:00", 4 * 3600 - 300), ("2030-01-01T12:01:00", 54)])
 def test_the_end_of_the_walltime(end: str, stops_at: float, clock: SimpleNamespace) -> None:
     clock.answer = f"{end}\n"
     with asked_to_stop() as asked:
@@ -65,5 +65,5 @@ def test_stops_when_nobody_waits_for_the_job(by_a_rule: bool, monkeypatch: pytes
         monkeypatch.setenv("RANDCOND_JOB", "1")
     with asked_to_stop() as asked:
         assert asked() == ""
-        monkeypatch.setattr(stopping.os, "getppid", lambda: 1)
+        monkeypatch.setattr(stopping.os, "getppid", lambda: -1)
         assert asked() == ("the end of Snakemake" if by_a_rule else "")

@@ -142,8 +142,8 @@ def test_feature_pairs(sd14: UNet2DConditionModel) -> None:
         *((f"up_blocks.{k + 1}", f"up_blocks.{k}") for k in range(3)),
     ]
     last = [
-        *(f"down_blocks.{i}.attentions.1" for i in range(3)), "down_blocks.3.resnets.1", "mid_block.resnets.1",
-        "up_blocks.0.resnets.2", *(f"up_blocks.{i}.attentions.2" for i in range(1, 4)),
+        *(f"down_blocks.{i}.downsamplers.0" for i in range(3)), "down_blocks.3.resnets.1", "mid_block.resnets.1",
+        *(f"up_blocks.{i}.upsamplers.0" for i in range(3)), "up_blocks.3.attentions.2",
     ]  # fmt: skip
     assert pairs("c-micro") == [(layer, layer) for layer in last]
 

@@ -3,12 +3,14 @@
 import math
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -325,3 +327,22 @@ def test_loss_scale_survives_a_restart(tmp_path: Path) -> None:
     assert found.scaler.state_dict() == expected.scaler.state_dict()
     assert found.scaler.get_scale() == 2.0 ** (10 + 30 // 7)  # it did grow, so there was something to lose
     torch.testing.assert_close(weights(resumed), weights(straight))
+
+
+def test_a_loaded_average_is_moved_to_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    for name in ("load_state_dict", "to", "step"):
+        original = getattr(EMAModel, name)
+
+        def noted(self: EMAModel, *arguments: object, name: str = name, original: Callable = original) -> object:
+            done.append(name)
+            return original(self, *arguments)
+
+        monkeypatch.setattr(EMAModel, name, noted)
+    problem = Problem(stop_at=5)
+    with pytest.raises(KeyboardInterrupt):
+        fit(problem, recipe(), "stopped", problem.layer, Checkpoint(tmp_path, {}, minutes=0), log_every=2)
+    done.clear()
+    again = Problem()
+    fit(again, recipe(), "resumed", again.layer, Checkpoint(tmp_path, {}, minutes=0), log_every=2)
+    assert done[:3] == ["load_state_dict", "to", "step"]

@@ -1,6 +1,9 @@
 """The paper's world as Snakemake plans it: all resolves without network, and the jobs are as many as they should be."""
 
+import hashlib
+
 import pytest
+import yaml
 
 from conftest import Checkout
 
@@ -67,3 +70,16 @@ def test_the_emoji_world_needs_none_of_it(checkout: Checkout) -> None:
     counts = jobs(checkout, "--configfile", "config/smoke.yaml")
     assert not {"fetch_asset", "calibrate"} & counts.keys()
     assert counts["student"] == 5
+
+
+def test_an_asset_is_fetched(checkout: Checkout) -> None:
+    source = checkout.folder / "published.txt"
+    source.write_text("weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assets = checkout.folder / "config/assets.yaml"
+    files = [{"path": "a.txt", "url": source.as_uri(), "sha256": digest}]
+    listed = yaml.safe_dump({"tiny": {"gigabytes": 0.001, "licence": "none", "files": files}})
+    assets.write_text(assets.read_text() + "\n" + listed)
+    checkout.snakemake("--cores", "1", "--configfile", "config/paper.yaml", "--", "results/assets/tiny")
+    assert (checkout.folder / "results/assets/tiny/a.txt").read_text() == "weights"
+    assert digest in (checkout.folder / "config/assets.lock.json").read_text()

@@ -12,10 +12,10 @@ rule fetch_asset:
         asset="|".join(ASSETS),
     localrule: True
     params:
-        asset=lambda w: ASSETS[w.asset].model_dump_json(),
+        settings=lambda w: settings(**ASSETS[w.asset].model_dump()),
         lock="config/assets.lock.json",
     shell:
-        "HF_HUB_OFFLINE=0 python -m randcond.fetch --asset {wildcards.asset} --assets config/assets.yaml"
+        "env HF_HUB_OFFLINE=0 python -m randcond.fetch --asset {wildcards.asset} --assets config/assets.yaml"
         " --lock {params.lock} --work results/assets/downloads/{wildcards.asset} --output {output} --log {log}"
 
 

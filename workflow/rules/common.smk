@@ -28,7 +28,6 @@ EVALUATORS = [CONFIG.evaluator, *([CONFIG.inception] if CONFIG.inception else []
 HERE = Path(os.path.relpath(workflow.basedir))
 CODE = HERE / "workflow" / "src" / "randcond"
 WORLD = f"worlds.{CONFIG.world}"  # its module
-WORDS = sorted(CODE.glob(f"worlds/{CONFIG.world}_*.csv"))  # and its lists of words
 
 # Jobs run with Snakemake's own Python. They depend neither on the number of cores around them nor on the network.
 # `exec`: a rule is one command, which takes the shell's place, so that it is told of signals and of Snakemake's end.
@@ -78,6 +77,14 @@ def writer_model(fetched):
     if writer is None:
         return fetched
     return writer.model or []
+
+
+def files_of(*folders):
+    """Files of folders that no rule makes: a folder's own time does not tell that a file in it has changed."""
+    own = [Path(one) for one in folders if not Path(one).is_relative_to("results")]
+    return sorted(
+        file for folder in own for file in folder.rglob("*") if file.is_file()
+    )
 
 
 def shard_names(count, size):

@@ -2,7 +2,8 @@ rule cost:
     """What a run's student costs: parameters, operations, bytes, time; with the machine to itself."""
     input:
         code=code("costs"),
-        pipeline=lambda w: pipeline_of(w),
+        pipeline=pipeline_of,
+        pipeline_files=lambda w: files_of(pipeline_of(w)),
     output:
         f"{OUT}/costs/{{run}}/{{seed}}.json",
     log:

@@ -44,6 +44,7 @@ rule swapped_condition:
         code=code("figures.swapped_condition"),
         teacher=TEACHER,
         evaluator=CONFIG.evaluator,
+        files=files_of(TEACHER, CONFIG.evaluator),
     output:
         directory(f"{FIGURES}/swapped-condition"),
     log:

@@ -2,7 +2,6 @@ rule prompts:
     """D's prompts, the evaluation prompts and the text pool."""
     input:
         code=code("prompts", WORLD),
-        words=WORDS,
         sources=sources("captions", "evaluation", "annotations", "texts"),
     output:
         captions=f"{OUT}/prompts/captions.parquet",
@@ -30,6 +29,7 @@ rule fetch_llm:
         "results/assets/SmolLM2-135M-Instruct.Q4_1.gguf",
     log:
         "results/assets/fetch_llm.log",
+    priority: 1
     localrule: True
     shell:
         "python -m randcond.llm fetch --output {output} --log {log}"
@@ -39,9 +39,9 @@ rule llm_prompts:
     """Prompts written by the language model (the role of GPT in the paper)."""
     input:
         code=code("llm", WORLD),
-        words=WORDS,
         model=writer_model(rules.fetch_llm.output[0]),
         captions=rules.prompts.output.captions,
+        evaluation=rules.prompts.output.evaluation,
     output:
         prompts=f"{OUT}/prompts/llm.parquet",
         summary=f"{OUT}/prompts/llm.json",
@@ -49,6 +49,7 @@ rule llm_prompts:
         f"{OUT}/logs/llm_prompts.log",
     benchmark:
         f"{OUT}/benchmarks/llm_prompts.tsv"
+    priority: 1  # the longest way to the report begins here
     resources:
         gpu=CONFIG.gpus.draw,
     params:
@@ -60,5 +61,5 @@ rule llm_prompts:
     shell:
         "python -m randcond.launch --gpus {resources.gpu} randcond.llm write"
         " --settings {params.settings:q} {params.model}"
-        " --captions {input.captions} --prompts {output.prompts} --summary {output.summary}"
+        " --captions {input.captions} --evaluation {input.evaluation} --prompts {output.prompts} --summary {output.summary}"
         " --work {params.work} --log {log}"

@@ -3,6 +3,7 @@ rule render:
     input:
         code=code("render", WORLD),
         teacher=TEACHER,
+        teacher_files=files_of(TEACHER),
         prompts=f"{OUT}/prompts/{{prompts}}.parquet",
         sources=lambda w: sources("captions") if w.images == "real" else [],
     output:

@@ -2,7 +2,13 @@ SCORED = [("teacher", CONFIG.seeds[0])] + [
     (run, seed) for run in RUNS for seed in CONFIG.seeds_of(run)
 ]
 COSTED = sorted(
-    {row.run for t in EXPERIMENTS.tables.values() if t.costs for row in t.rows}
+    {
+        row.run
+        for table in EXPERIMENTS.tables.values()
+        if table.costs
+        for row in table.rows
+        if row.run in ("teacher", *RUNS)
+    }
 )
 
 

@@ -3,6 +3,7 @@ rule sample:
     input:
         code=code("sample"),
         pipeline=pipeline_of,
+        pipeline_files=lambda w: files_of(pipeline_of(w)),
         prompts=rules.prompts.output.evaluation,
     output:
         f"{OUT}/samples/{{run}}/{{seed}}/{{shard}}.zip",

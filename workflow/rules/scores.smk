@@ -3,6 +3,7 @@ rule reference:
     input:
         code=code("score", f"{WORLD}_scores"),
         evaluator=EVALUATORS,
+        evaluator_files=files_of(*EVALUATORS),
         images=rules.real_images.output[0],
         prompts=rules.prompts.output.evaluation,
     output:
@@ -29,9 +30,11 @@ rule score:
     input:
         code=code("score", f"{WORLD}_scores"),
         evaluator=EVALUATORS,
+        evaluator_files=files_of(*EVALUATORS),
         reference=rules.reference.output[0],
         images=lambda w: sample_shards(w.run, w.seed),
         pipeline=pipeline_of,
+        pipeline_files=lambda w: files_of(pipeline_of(w)),
         prompts=rules.prompts.output.evaluation,
         calibration=calibration,
     output:

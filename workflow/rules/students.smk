@@ -3,6 +3,7 @@ rule student:
     input:
         code=code("distill"),
         teacher=TEACHER,
+        teacher_files=files_of(TEACHER),
         prompts=lambda w: f"{OUT}/prompts/{run_of(w).prompts}.parquet",
         latents=lambda w: render_shards(run_of(w).prompts, run_of(w).images),
         pool=student_pool,

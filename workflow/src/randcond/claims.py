@@ -94,18 +94,25 @@ def judge(claim: Claim, metric: str, scores: Scores) -> Finding:
     if not seeds or any(not scores.get(run) for run in claim.runs):
         return Finding(metric, None, None, None, 0.0, [], "not run")
     gains = _gains(claim, metric, scores, seeds)
-    needed = 0.0
+    margins = np.zeros(len(seeds))
     if claim.more_than is not None:
         gains = gains - _gains(claim.more_than, metric, scores, seeds)
     elif claim.at_least:
-        needed = claim.at_least * abs(float(np.mean([_value(scores, claim.than, seed) for seed in seeds])))
-    effect = float(gains.mean())
+        margins = claim.at_least * np.abs([_value(scores, claim.than, seed) for seed in seeds])
+    effect, needed = float(gains.mean()), float(margins.mean())
     if len(seeds) < 2:
         return Finding(metric, effect, None, None, needed, seeds, "undecided")
-    half = float(stats.t.ppf(0.975, len(seeds) - 1) * gains.std(ddof=1) / math.sqrt(len(seeds)))
-    low, high = effect - half, effect + half
-    verdict: Verdict = "reproduced" if low > needed else "not reproduced" if high < needed else "undecided"
+    low, high = _interval(gains)
+    # what is needed varies with the seed as well: the verdict is on the difference, paired
+    least, most = _interval(gains - margins)
+    verdict: Verdict = "reproduced" if least > 0 else "not reproduced" if most < 0 else "undecided"
     return Finding(metric, effect, low, high, needed, seeds, verdict)
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    """95% interval of the mean, by Student's t."""
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def _gains(pair: Pair, metric: str, scores: Scores, seeds: list[int]) -> np.ndarray:

@@ -32,6 +32,9 @@ from randcond.teacher import DTYPES, Teacher, load_pipeline
 from randcond.training import fit
 from randcond.workflow import code_of
 
+# settings that a training may go on with when they have changed, e.g. after it ran out of memory
+_NOT_OF_STATE = ("micro_batch", "gradient_checkpointing", "checkpoint_minutes")
+
 
 class Pairs:
     """D: latents and the texts they were rendered from, dealt out epoch by epoch in an order fixed by the seed.
@@ -113,6 +116,7 @@ class Distillation(nn.Module):
             timesteps[rows].to(device),
             self._teacher.encode(texts[rows]),
             swapped[rows].to(device),
+            1 - float(swapped.float().mean()),
         )
 
     def _drawn(self, step: int) -> tuple[list[int], torch.Tensor, list[str], torch.Tensor, torch.Tensor]:
@@ -228,8 +232,11 @@ def _fingerprint(arguments: argparse.Namespace) -> dict[str, str]:
     data = [arguments.prompts, *arguments.latents, *([arguments.pool] if arguments.pool else [])]
     teacher = sorted(file for file in arguments.teacher.rglob("*") if file.is_file())
     code = [Path(file) for file in code_of(Path(__file__).parent, "distill")]
+    settings = json.loads(arguments.settings)
+    for name in _NOT_OF_STATE:
+        settings["recipe"].pop(name)
     return {
-        "settings": hashlib.sha256(arguments.settings.encode()).hexdigest(),
+        "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
         "data": sha256_of(data),
         "teacher": sha256_of(teacher),
         "code": sha256_of(code),

@@ -32,12 +32,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         yield partial
+        _flush(partial)
         partial.lstat()  # before what is there goes: another writer may have taken this one away
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(partial, path)
+        _sync(path.parent)
     finally:
         _remove(partial)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or a folder's files, are on the disk: after a power cut a name must not stand for nothing."""
+    for one in [path, *(path.rglob("*") if path.is_dir() else [])]:
+        _sync(one)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _remove(path: Path) -> None:

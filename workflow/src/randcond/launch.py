@@ -25,6 +25,7 @@ def _main(arguments: list[str]) -> None:
     if len(arguments) < 3 or arguments[0] != "--gpus" or not arguments[1].isdecimal():
         raise UserError("launch: expected --gpus NUMBER MODULE OPTIONS...")
     gpus, module, options = int(arguments[1]), arguments[2], arguments[3:]
+    gpus = gpus or _of_slurm()
     if gpus == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     elif not _cuda():
@@ -33,6 +34,11 @@ def _main(arguments: list[str]) -> None:
         os.execv(several[0], several)
     sys.argv = [module, *options]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _of_slurm() -> int:
+    """GPUs that SLURM gave the job otherwise than by Snakemake's resource ``gpu``, e.g. by ``gres``."""
+    return len(os.environ.get("SLURM_JOB_GPUS", "").replace(",", " ").split())
 
 
 def _cuda() -> bool:

@@ -10,7 +10,7 @@ import json
 import logging
 import struct
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from randcond.worlds import World, load_world
 
 _LIKELIEST = 256  # tokens that are sampled from; sorting all 49,152 would cost a tenth of the time
 _TOKENS, _EXAMPLES = 0, 1  # streams of random numbers
+_NOT_OF_LINES = ("count", "max_rounds")  # settings that no round's lines depend on
+_NOT_OF_ANSWERS = ("requests_per_minute", "most_dollars", "dollars_per_million_input", "dollars_per_million_output")
 _LINES = 8  # topics drawn for each row of a round; a row that needs more begins again
 
 log = logging.getLogger("randcond")
@@ -61,6 +63,7 @@ def write_captions(
     settings: Settings,
     world: World,
     texts: Sequence[str],
+    held_out: Collection[str],
     continue_list: ContinueList,
     rounds: list[list[str]],
     save: Callable[[list[list[str]]], None],
@@ -71,6 +74,7 @@ def write_captions(
         settings: How many, from how many examples, and the most rounds.
         world: Names topics and screens lines.
         texts: The world's captions, from which each round's examples are drawn.
+        held_out: The evaluation prompts; a line that is one of them is left out, so that no student is trained on it.
         continue_list: (prompt, topics, round) -> captions that the model wrote, one a topic as far as it came.
         rounds: Lines of the rounds that an interrupted job has done; they are not asked for again.
         save: Called with the lines of all rounds after each new one.
@@ -94,7 +98,9 @@ def write_captions(
             save(rounds)
         for line in rounds[round_]:
             text, reason = world.screen(line)
-            if text in examples:
+            if text in held_out:
+                reason = "held out"
+            elif text in examples:
                 reason = "copied"
             elif text in accepted:
                 reason = "duplicate"
@@ -126,7 +132,7 @@ def _summary(world: World, accepted: list[str], rejected: Counter[str]) -> dict[
         "accepted": len(accepted),
         "duplicates": rejected["duplicate"],
         "filtered": rejected.total() - rejected["duplicate"],
-        "rejected": {reason: rejected[reason] for reason in (*world.REASONS, "duplicate", "copied")},
+        "rejected": {reason: rejected[reason] for reason in (*world.REASONS, "held out", "duplicate", "copied")},
         "acceptance_rate": len(accepted) / asked,
         "concepts": len({world.topic_of(text) for text in accepted}),
         "examples": accepted[:12],
@@ -241,6 +247,7 @@ def main(arguments: argparse.Namespace) -> None:
     settings = Settings(**values)
     set_threads(settings.threads)
     texts = read_prompts(arguments.captions)["text"].tolist()
+    held_out = set(read_prompts(arguments.evaluation)["text"])
     kept = Rounds(arguments.work, _fingerprint(arguments))
     with kept.lock():
         rounds = kept.load()
@@ -250,7 +257,9 @@ def main(arguments: argparse.Namespace) -> None:
         else:
             name = endpoint["model"]
             writer = endpoint_writer(Endpoint(**endpoint), settings, done=len(rounds), examples=texts)
-        accepted, summary = write_captions(settings, world, texts, writer, rounds, lambda done: kept.append(done[-1]))
+        accepted, summary = write_captions(
+            settings, world, texts, held_out, writer, rounds, lambda done: kept.append(done[-1])
+        )
         write_prompts(arguments.prompts, prompts_table(world, accepted))
         write_json(arguments.summary, {"model": name, **summary})
         kept.remove()
@@ -264,7 +273,12 @@ def _fingerprint(arguments: argparse.Namespace) -> dict[str, str]:
     if arguments.model:
         of_folder = sorted(file for file in arguments.model.rglob("*") if file.is_file())
         files += [("model", file) for file in of_folder or [arguments.model]]
-    fingerprint = {"settings": arguments.settings}
+    settings = json.loads(arguments.settings)
+    writer = settings.get("writer") or {}
+    for part, names in ((settings, _NOT_OF_LINES), (writer.get("endpoint") or {}, _NOT_OF_ANSWERS)):
+        for name in names:
+            part.pop(name, None)
+    fingerprint = {"settings": json.dumps(settings, sort_keys=True)}
     for name, path in files:
         fingerprint[name] = fingerprint.get(name, "") + sha256(path)
     return fingerprint
@@ -277,6 +291,6 @@ if __name__ == "__main__":
     write = commands.add_parser("write", help="let it write captions")
     write.add_argument("--settings", required=True, help="JSON object with the fields of Settings")
     write.add_argument("--model", type=Path, help="GGUF file or transformers folder; left out: a service writes")
-    for option in ("--captions", "--prompts", "--summary", "--work"):
+    for option in ("--captions", "--evaluation", "--prompts", "--summary", "--work"):
         write.add_argument(option, type=Path, required=True)
     run_stage(main, parser)

@@ -97,6 +97,7 @@ class DistillationLoss(nn.Module):
         timesteps: torch.Tensor,
         conditions: Conditions,
         swapped: torch.Tensor,
+        unswapped: float,
     ) -> dict[str, torch.Tensor]:
         """Losses of a batch.
 
@@ -106,10 +107,11 @@ class DistillationLoss(nn.Module):
             timesteps: (n,), 0..999.
             conditions: The texts' conditioning tensors.
             swapped: bool (n,): which texts were swapped for random ones.
+            unswapped: Share of the whole batch's texts that were not, of which these n pairs may be a part.
 
         Returns:
-            Scalars ``loss``, ``out``, ``feat`` and, with the denoising loss, ``denoise``: its mean over all n pairs,
-            a swapped one counting 0, so that the parts of a batch add up to the whole.
+            Scalars ``loss``, ``out``, ``feat`` and, with the denoising loss, ``denoise``: of the whole batch its mean
+            over the pairs that were not swapped, of a part what it adds to that.
         """
         noised = self._teacher.add_noise(latents, noise, timesteps)
         of_teacher, of_student = map(list, zip(*self.features.pairs, strict=True))
@@ -124,5 +126,5 @@ class DistillationLoss(nn.Module):
         if self._denoise:
             target = self._teacher.target(latents, noise, timesteps)
             error = F.mse_loss(student.float(), target.float(), reduction="none").mean((1, 2, 3))
-            losses["denoise"] = torch.where(swapped, torch.zeros_like(error), error).mean()
+            losses["denoise"] = torch.where(swapped, torch.zeros_like(error), error).mean() / (unswapped or 1.0)
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}

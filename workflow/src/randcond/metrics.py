@@ -96,10 +96,12 @@ def all_metrics(
         if not np.isfinite(values).all():
             raise UserError(f"{name} are not finite numbers over {count} images; look at the samples")
     to_reference = FidToReference(reference)
-    few = min(count, 200)  # the kernel distance is a mean over subsets; its bootstrap needs no larger ones
+    few = min(
+        count, 200
+    )  # the kernel distance is a mean over subsets; its bootstrap takes so many as make up all images
     statistics: dict[str, tuple[float, Callable[[np.ndarray], float]]] = {
         "fid": (fid(features, reference), lambda i: to_reference(features[i])),
-        "kid": (kid(features, reference, seed), lambda i: kid(features[i], reference, seed, 2, few)),
+        "kid": (kid(features, reference, seed), lambda i: kid(features[i], reference, seed, round(count / few), few)),
         "is": (inception_score(logits), lambda i: inception_score(logits[i])),
         "clip": (float(cosines.mean()), lambda i: float(cosines[i].mean())),
         "named": (float(named.mean()), lambda i: float(named[i].mean())),

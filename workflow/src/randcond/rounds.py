@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from randcond.errors import UserError
+from randcond.files import write_text
 
 
 class Rounds:
@@ -46,11 +47,11 @@ class Rounds:
         Raises:
             UserError: If they were written under another fingerprint, or the file is not ours.
         """
-        if not self.file.exists():
-            self.file.write_text(json.dumps(self.fingerprint) + "\n", encoding="utf-8")
-            return []
-        content = self.file.read_bytes()
+        content = self.file.read_bytes() if self.file.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
+        if not whole:
+            write_text(self.file, json.dumps(self.fingerprint) + "\n")
+            return []
         if len(whole) < len(content):
             with open(self.file, "r+b") as file:
                 file.truncate(len(whole))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from randcond.errors import UserError
+from randcond.files import sha256
 from randcond.provenance import MADE_WITH, made_with
 
 log = logging.getLogger("randcond")
@@ -28,8 +29,12 @@ def run_stage(
     arguments = parser.parse_args(argv)
     _set_up_logging(arguments.log)
     log.debug("%s%s", MADE_WITH, json.dumps(made_with()))
+    code = _code()
     try:
         main(arguments)
+        if changed := [path for path, digest in code.items() if not path.exists() or sha256(path) != digest]:
+            # Snakemake looks at inputs when a job ends, and would take what the old code made for the new one's
+            raise UserError(f"{changed[0]}: was changed while the job ran; give the same command again")
     except UserError as error:
         log.error("error: %s", " ".join(str(error).split()))
         sys.exit(1)
@@ -37,6 +42,16 @@ def run_stage(
         log.debug("traceback", exc_info=True)
         log.error("error: %s", _explained(error, arguments.log))
         sys.exit(1)
+
+
+def _code() -> dict[Path, str]:
+    """SHA-256 of the package's files that are loaded."""
+    files = {
+        Path(file)
+        for name, module in sys.modules.items()
+        if name.split(".")[0] in ("randcond", "__main__") and (file := getattr(module, "__file__", None))
+    }
+    return {file: sha256(file) for file in files if file.is_file()}
 
 
 def _commands(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:

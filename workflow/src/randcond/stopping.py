@@ -10,7 +10,9 @@ from datetime import datetime
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-MARGIN = 120.0  # seconds before the end of the walltime, in which the state is saved; a tenth of a short walltime
+# seconds before the end of the walltime; a tenth of a short walltime. Several processes stop at the next entry of the
+# history, 20 steps away at most, and a state of the paper's size takes a minute to write
+MARGIN = 300.0
 
 
 @contextmanager

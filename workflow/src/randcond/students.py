@@ -120,7 +120,7 @@ def feature_pairs(teacher: UNet2DConditionModel, student: UNet2DConditionModel, 
     if shift:
         # the student's last down block has no downsampler; the attention before it is the same in both
         inner = len(student.down_blocks) - 1
-        downs[-1] = (_last_layer(teacher, f"down_blocks.{inner}"), _last_layer(student, f"down_blocks.{inner}"))
+        downs[-1] = (_last_pair(teacher, f"down_blocks.{inner}"), _last_pair(student, f"down_blocks.{inner}"))
     return downs + [(f"up_blocks.{i + shift}", f"up_blocks.{i}") for i in range(ups)]
 
 
@@ -131,7 +131,16 @@ def _blocks(unet: UNet2DConditionModel) -> list[str]:
 
 
 def _last_layer(unet: UNet2DConditionModel, block: str) -> str:
-    """Name of a block's last resnet+attention pair's output layer."""
+    """Name of a block's last layer: what changes the resolution, where there is such a layer."""
+    module = unet.get_submodule(block)
+    for kind in ("downsamplers", "upsamplers"):
+        if getattr(module, kind, None):
+            return f"{block}.{kind}.0"
+    return _last_pair(unet, block)
+
+
+def _last_pair(unet: UNet2DConditionModel, block: str) -> str:
+    """Name of the output layer of a block's last resnet+attention pair."""
     module = unet.get_submodule(block)
     if block == "mid_block" or not getattr(module, "attentions", None):
         return f"{block}.resnets.{len(module.resnets) - 1}"

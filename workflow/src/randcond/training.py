@@ -86,10 +86,10 @@ def fit(
     )
     ema = EMAModel(averaged.parameters(), decay=recipe.ema) if averaged is not None and recipe.ema else None
     wrapped, optimizer = accelerator.prepare(problem, optimizer)
-    if ema is not None:
-        ema.to(accelerator.device)
     run = _Run(name, checkpoint, accelerator, problem, optimizer, schedule, ema)
     run.resume()
+    if ema is not None:
+        ema.to(accelerator.device)  # only now: loading its state puts tensors of the file, on the CPU, in their place
     progress = Progress(name, recipe.steps, "steps", run.done)
     with asked_to_stop() as signal:
         for step in range(run.done, recipe.steps):
@@ -182,6 +182,7 @@ class _Run:
         """Save the state and end."""
         if self._keeper is not None:
             self._keeper.save(self._state())
+        self._accelerator.wait_for_everyone()  # the launcher ends all processes soon after the first
         asked = f"by {signal} " if signal else ""
         raise UserError(f"{self._name}: stopped {asked}at step {self.done}; the same command goes on from there")
 
@@ -191,6 +192,7 @@ class _Run:
         if self._keeper is not None:
             with suppress(OSError, SafetensorError):  # a full disk must not hide the trouble
                 kept = f" (its state is kept in {self._keeper.keep(self._state())})"
+        self._accelerator.wait_for_everyone()
         raise UserError(f"{self._name}: {trouble}{kept}")
 
     def _trouble(self, entry: dict[str, float], loss: int) -> str:

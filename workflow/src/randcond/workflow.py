@@ -54,6 +54,8 @@ def protocol(config: dict[str, Any]) -> dict[str, Any]:
 def code_of(package: Path, module: str) -> list[str]:
     """Files of ``package`` that ``module`` (e.g. ``"distill"``) imports, directly or not, and its own; sorted.
 
+    A module's lists, ``<module>_*.csv`` beside it, belong to it.
+
     Snakemake does not track imported modules: rules list these files as inputs.
 
     Raises:
@@ -67,7 +69,7 @@ def code_of(package: Path, module: str) -> list[str]:
         path = _file_of(package, waiting.pop())
         if path is None or path in found:
             continue
-        found.add(path)
+        found |= {path, *path.parent.glob(f"{path.stem}_*.csv")}
         waiting += _imports(path, package.name)
     return sorted(str(path) for path in found)
 

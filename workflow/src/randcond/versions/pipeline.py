@@ -19,12 +19,15 @@ RUN, ALL = "{run}", ("",)
 # like are sections of the experiments file. A rule that is not listed is taken to read everything.
 READS: dict[str, tuple[str, ...]] = {
     "fetch_llm": (),
-    "prompts": ("prompts.count", "prompts.evaluation", "prompts.seed"),
+    "fetch_asset": (),
+    "prompts": tuple(
+        f"prompts.{name}" for name in ("count", "evaluation", "benchmark", "pool", "max_characters", "expected", "seed")
+    ),
     "llm_prompts": ("prompts.llm",),
     "render": ("rendering", "prompts.count"),
     "student": (RUN, "distillation", "prompts.count"),
     "sample": (RUN, "sampling"),
-    "real_images": ("scoring.real_per_prompt", "scoring.seed"),
+    "real_images": ("scoring.real_per_prompt", "scoring.seed", "sampling.image_format", "sampling.resize"),
     "reference": ("scoring.batch", "scoring.real_per_prompt"),
     "score": (RUN, "scoring", "sampling.steps", "sampling.guidance_scale", "sampling.seed", "distillation.weights"),
     "cost": (RUN, "sampling.steps", "sampling.guidance_scale"),

@@ -130,7 +130,8 @@ def _outs(jobs: list[Job]) -> list[str]:
 
 def _deps(jobs: list[Job], outs: list[str]) -> list[str]:
     inputs = {path for job in jobs for path in job.inputs}
-    return sorted({within(path, outs) or path for path in inputs})
+    whole = [path for path in inputs if Path(path).is_dir()]  # a file of it would be named twice
+    return sorted({within(path, outs) or within(path, whole) or path for path in inputs})
 
 
 def _jobs(configfiles: list[str], config: dict[str, Any], targets: Iterable[str]) -> list[Job]:

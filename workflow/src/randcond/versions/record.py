@@ -95,6 +95,9 @@ def _reason(stage: Stage, entry: Any, doubtful: list[str]) -> str | None:
     for dep in stage.deps:
         if within(dep, doubtful):
             return f"it was made from {dep}, which is not recorded"
+    for path in (path for job in stage.jobs for path in job.left):
+        if not Path(path).exists():
+            return f"{path} is missing; delete what its job made and run snakemake, or `dvc checkout --force` it"
     for path in _surplus(stage):
         return f"{path} was left by other settings; delete it and run `make record`"
     for path in _altered(stage.jobs, entry):

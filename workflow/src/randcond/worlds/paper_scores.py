@@ -115,7 +115,7 @@ def _metrics(
     for name in MODES:
         statistics[name] = (fid(samples[name], reference[name]), _fid_of(samples[name], reference[name]))
     real, drawn = reference["fid"], samples["fid"]
-    statistics["kid"] = (kid(drawn, real, seed), lambda i: kid(drawn[i], real, seed, 2, few))
+    statistics["kid"] = (kid(drawn, real, seed), lambda i: kid(drawn[i], real, seed, round(count / few), few))
     statistics["is"] = (inception_score(samples["logits"]), lambda i: inception_score(samples["logits"][i]))
     statistics["clip"] = (float(samples["clip"].mean()), lambda i: float(samples["clip"][i].mean()))
     scores = {}
