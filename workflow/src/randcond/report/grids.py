@@ -131,20 +131,20 @@ def data_uri(image: Image.Image) -> str:
 
 
 def draw(grid: FilledGrid) -> Image.Image:
-    """The grid as one picture: names of the runs at the left, captions below."""
-    size = max((_enlarged(image).width for row in grid.rows for image in row.images), default=CELL)
+    """The grid as one picture: names of the runs at the left, captions below; without the runs that have no samples."""
+    rows = [row for row in grid.rows if row.images]
+    size = max((_enlarged(image).width for row in rows for image in row.images), default=CELL)
     step, font = size + 6, ImageFont.truetype(str(FONT), 11)
     captions = [_wrap(caption, font, size) for caption in grid.captions]
     foot = 14 * max(caption.count("\n") + 1 for caption in captions) + 10
-    picture = Image.new("RGB", (LABEL + step * len(captions), step * len(grid.rows) + foot), "white")
+    picture = Image.new("RGB", (LABEL + step * len(captions), step * len(rows) + foot), "white")
     pen = ImageDraw.Draw(picture)
-    for y, row in enumerate(grid.rows):
-        label = row.run if row.images else f"{row.run}\nnot run"
-        pen.multiline_text((8, y * step + size / 2 - 8), _wrap(label, font, LABEL - 12), "black", font)
+    for y, row in enumerate(rows):
+        pen.multiline_text((8, y * step + size / 2 - 8), _wrap(row.run, font, LABEL - 12), "black", font)
         for x, image in enumerate(row.images):
             picture.paste(_enlarged(image), (LABEL + x * step, y * step))
     for x, caption in enumerate(captions):
-        pen.multiline_text((LABEL + x * step, step * len(grid.rows)), caption, "black", font, spacing=2)
+        pen.multiline_text((LABEL + x * step, step * len(rows)), caption, "black", font, spacing=2)
     return picture
 
 
