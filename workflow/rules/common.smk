@@ -80,7 +80,7 @@ def writer_model(fetched):
 
 
 def files_of(*folders):
-    """Files of folders that no rule makes: a folder's own time does not tell that a file in it has changed."""
+    """Files of folders from outside, as a folder's own time does not tell that a file in it has changed."""
     own = [Path(one) for one in folders if not Path(one).is_relative_to("results")]
     return sorted(
         file for folder in own for file in folder.rglob("*") if file.is_file()
