@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -86,6 +87,8 @@ def main() -> int:
     parser.add_argument("--cores", default=SMOKE[1], help="of the local run")
     parser.add_argument("targets", nargs="*", help="less than everything, after --; then nothing needs to be disturbed")
     arguments = parser.parse_args()
+    if find_spec("snakemake_executor_plugin_slurm") is None:
+        sys.exit('error: the executor\'s plugin is missing: pip install -e ".[slurm]"')
     with tempfile.TemporaryDirectory(prefix="slurm-smoke-") as folder:
         local = Checkout(arguments.reference or Path(folder, "local"))
         local.snakemake(*SMOKE, "--cores", arguments.cores, "--", *arguments.targets)
