@@ -16,8 +16,8 @@ from PIL import Image
 
 from randcond.config import Config
 from randcond.files import write_tensors
+from randcond.images import stored, write_images
 from randcond.prompts import write_pool, write_prompts
-from randcond.sample import stored, write_images
 from randcond.worlds import emoji
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 from paper_world import write_clip, write_inception, write_sources
 from PIL import Image
 
-from randcond import calibrate, distill, prompts, render, sample, score
+from randcond import calibrate, distill, prompts, real_images, render, sample, score
 from randcond.config import Config
 from randcond.errors import UserError
 from randcond.files import read_tensors
@@ -115,7 +115,7 @@ def test_from_latents_to_scores(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     student = run.distil(run.render("real", 9, 4))
     assert json.loads((run.folder / "history.json").read_text())[-1]["step"] == 2
     run.call(
-        sample._real, {"real_per_prompt": 1, "seed": 0, **JPEG}, prompts=run.prompts["evaluation"],
+        real_images.main, {"real_per_prompt": 1, "seed": 0, **JPEG}, prompts=run.prompts["evaluation"],
         output=run.folder / "real.zip",
     )  # fmt: skip
     with zipfile.ZipFile(run.folder / "real.zip") as archive:

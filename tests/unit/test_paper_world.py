@@ -15,8 +15,8 @@ from PIL import Image
 
 from randcond.animals import names_animal
 from randcond.errors import UserError
+from randcond.images import encoded, resized, stored, write_images
 from randcond.inception import CLEAN, LEGACY, LOGITS, fid_features, logits
-from randcond.sample import encoded, resized, stored, write_images
 from randcond.worlds import load_scores, load_world, paper, paper_scores
 
 ROOT = Path(__file__).parents[2]

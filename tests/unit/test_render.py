@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from randcond import render, sample
+from randcond import real_images, render, sample
 from randcond.errors import UserError
 from randcond.files import read_tensors, write_tensors
+from randcond.images import stored, write_images
 from randcond.prompts import write_prompts
 from randcond.render import LatentShards
-from randcond.sample import stored, write_images
 from randcond.teacher import Teacher, decode, draw_latents, encode_images, load_pipeline
 from randcond.worlds import emoji
 
@@ -225,7 +225,7 @@ def test_samples_are_named_by_their_row(prompts: Path, pipeline_folder: Path) ->
 def test_real_images_follow_their_prompts(prompts: Path) -> None:
     output = prompts.with_name("real.zip")
     settings = {"world": "emoji", "real_per_prompt": 2, "seed": 3, "image_format": "png", "resize": None}
-    sample._real(argparse.Namespace(settings=json.dumps(settings), prompts=prompts, output=output, sources=[]))
+    real_images.main(argparse.Namespace(settings=json.dumps(settings), prompts=prompts, output=output, sources=[]))
     texts = [text for text in render.read_prompts(prompts)["text"] for _ in range(2)]
     found = list(zipped(output).values())
     assert (np.stack(found) == emoji.real_images(texts, 3).permute(0, 2, 3, 1).numpy()).all()

@@ -24,7 +24,7 @@ rule sample:
 rule real_images:
     """The world's real images of the evaluation prompts, to measure distances to."""
     input:
-        code=code("sample", WORLD),
+        code=code("real_images", WORLD),
         sources=sources("photos"),
         prompts=rules.prompts.output.evaluation,
     output:
@@ -43,5 +43,5 @@ rule real_images:
         ),
         sources=sources_option("photos"),
     shell:
-        "python -m randcond.sample --settings {params.settings:q} --sources {params.sources} --prompts {input.prompts}"
+        "python -m randcond.real_images --settings {params.settings:q} --sources {params.sources} --prompts {input.prompts}"
         " --output {output} --log {log}"

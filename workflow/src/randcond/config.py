@@ -43,7 +43,7 @@ class Sampling(Section):
     steps: Positive = 25
     guidance_scale: float = Field(default=2.0, ge=1)
     batch: Positive = 64
-    shard: Positive = 333
+    shard: Positive = 500
     precision: Precision = "no"
     seed: Seed = 1000
 
@@ -51,7 +51,7 @@ class Sampling(Section):
 class Rendering(Sampling):
     """How the teacher renders D."""
 
-    shard: Positive = 240
+    shard: Positive = 480
     latents: Literal["fp32", "fp16"] = "fp32"
 
 

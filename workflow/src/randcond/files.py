@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from randcond.errors import UserError
@@ -98,6 +99,18 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"{path}: no such file; run the stage that makes it") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a whole safetensors file ({error}); delete it and run again") from None
+
+
+def tensor_elements(paths: list[Path]) -> int:
+    """Numbers in safetensors files, from their headers alone: a model's parameters."""
+    total = 0
+    for path in paths:
+        try:
+            with safe_open(path, "pt") as file:
+                total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path}: not a whole safetensors file ({error}); make it again") from None
+    return total
 
 
 def sha256_of(paths: list[Path]) -> str:

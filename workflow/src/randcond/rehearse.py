@@ -30,11 +30,11 @@ from randcond.conditioning import Exponential
 from randcond.distill import Distillation, Pairs
 from randcond.errors import UserError
 from randcond.files import write_tensors
+from randcond.images import stored
 from randcond.losses import DistillationLoss
 from randcond.make_teacher.clip import build_tokenizer
 from randcond.progress import log
 from randcond.render import LatentShards
-from randcond.sample import stored
 from randcond.seeding import normal
 from randcond.stage import run_stage, set_threads
 from randcond.students import build_student, count_parameters, feature_pairs

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
 
 from randcond.errors import UserError
-from randcond.files import read_tensors, sha256_of, write_json, write_tensors
+from randcond.files import read_tensors, sha256_of, tensor_elements, write_json, write_tensors
 from randcond.progress import log
 from randcond.prompts import read_prompts
 from randcond.stage import run_stage, set_threads
@@ -31,13 +30,15 @@ def _score(arguments: argparse.Namespace) -> None:
     for name, split in splits.items():
         shown = {metric: round(score["value"], 3) for metric, score in split["metrics"].items()}
         log.info("%s, %s: %s", arguments.run, name, shown)
-    unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(arguments.pipeline / "unet"))
+    # one file, or several of one number each
+    name, unet = "diffusion_pytorch_model", arguments.pipeline / "unet"
+    weights = sorted(unet.glob(f"{name}.safetensors")) or sorted(unet.glob(f"{name}-*-of-*.safetensors"))
     write_json(
         arguments.output,
         {
             **{"run": arguments.run, "seed": arguments.seed, "world": settings["world"], "name": settings["name"]},
-            "unet_parameters": sum(parameter.numel() for parameter in unet.parameters()),
-            "unet_sha256": sha256_of(sorted((arguments.pipeline / "unet").glob("*.safetensors"))),
+            "unet_parameters": tensor_elements(weights),
+            "unet_sha256": sha256_of(weights),
             "protocol": settings["protocol"],
             "splits": splits,
         },

@@ -5,6 +5,8 @@ from typing import Any
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from randcond.noise import NOISE_SCHEDULE
+
 PARAMETERS = 859_520_964  # of the UNet
 STUDENT_PARAMETERS = {
     "b-base": 579_384_964, "b-small": 482_346_884, "b-tiny": 323_384_964, "c-base": 553_235_204,
@@ -13,10 +15,7 @@ STUDENT_PARAMETERS = {
 TOKENS = 77
 LATENT = (4, 64, 64)
 UNET: dict[str, Any] = {"sample_size": 64, "cross_attention_dim": 768}  # the rest are the class's defaults
-SCHEDULER: dict[str, Any] = {
-    "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
-    "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1,
-}  # fmt: skip
+SCHEDULER: dict[str, Any] = {**NOISE_SCHEDULE, "set_alpha_to_one": False, "skip_prk_steps": True}
 
 
 def unet() -> UNet2DConditionModel:

@@ -1,6 +1,7 @@
 """What every stage's command shares: a log file, lines on the terminal, and one line for each error."""
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -24,6 +25,8 @@ def run_stage(
     ``--log FILE`` receives everything, also tracebacks and what the job was made with; the terminal gets progress and
     the one line.
     """
+    gc.freeze()  # what the libraries left there stays
+    gc.enable()
     for command in _commands(parser):
         command.add_argument("--log", type=Path, required=True, help="log file of this job")
     arguments = parser.parse_args(argv)

@@ -64,7 +64,7 @@ def code_of(package: Path, module: str) -> list[str]:
     if _file_of(package, module) is None:
         raise FileNotFoundError(f"{package}: has no module {module}")
     found: set[Path] = set()
-    waiting = [module]
+    waiting = [module, "__init__"]  # the package itself comes with every module
     while waiting:
         path = _file_of(package, waiting.pop())
         if path is None or path in found:

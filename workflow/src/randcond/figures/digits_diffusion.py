@@ -34,7 +34,7 @@ from randcond.figures.digits import (
     train_classifier,
 )
 from randcond.figures.output import FigureScore, bars, write_figure
-from randcond.make_teacher.denoiser import NOISE_SCHEDULE
+from randcond.noise import NOISE_SCHEDULE
 from randcond.seeding import generator, normal
 from randcond.stage import run_stage, set_threads
 from randcond.training import fit
@@ -126,7 +126,7 @@ class Denoising(nn.Module):
         super().__init__()
         self.denoiser, self.encoder, self.teacher = denoiser, encoder, teacher
         self._images, self._texts, self._p, self._batch, self._seed = images, texts, p, batch, seed
-        self._scheduler = DDIMScheduler(**NOISE_SCHEDULE)
+        self._scheduler = DDIMScheduler(**NOISE_SCHEDULE, clip_sample=False)
 
     def forward(self, step: int, rows: slice) -> dict[str, torch.Tensor]:
         """Loss of the given rows of step ``step``'s batch."""
@@ -152,7 +152,7 @@ def draw_digits(
     Returns:
         Images in [-1, 1], (len(texts), 64).
     """
-    scheduler = DDIMScheduler(**NOISE_SCHEDULE)
+    scheduler = DDIMScheduler(**NOISE_SCHEDULE, clip_sample=False)
     scheduler.set_timesteps(steps)
     images = torch.stack([normal((PIXELS,), seed, stream, i) for i in range(len(texts))])
     named, empty = encoder(texts), encoder([""] * len(texts))

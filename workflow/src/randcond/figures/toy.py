@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from randcond.conditioning import TRAIN_TIMESTEPS
 from randcond.figures.output import FigureScore, write_figure
-from randcond.make_teacher.denoiser import NOISE_SCHEDULE
+from randcond.noise import NOISE_SCHEDULE
 from randcond.seeding import numpy_generator
 from randcond.stage import run_stage, set_threads
 

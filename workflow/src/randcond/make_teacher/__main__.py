@@ -20,13 +20,8 @@ from randcond.checkpoint import Checkpoint
 from randcond.files import atomic_path, sha256, write_json
 from randcond.make_teacher import clip
 from randcond.make_teacher.autoencoder import AutoencoderProblem, build_autoencoder, measure_scale
-from randcond.make_teacher.denoiser import (
-    NOISE_SCHEDULE,
-    DenoiserProblem,
-    build_denoiser,
-    encode_scenes,
-    encode_texts,
-)
+from randcond.make_teacher.denoiser import DenoiserProblem, build_denoiser, encode_scenes, encode_texts
+from randcond.noise import NOISE_SCHEDULE
 from randcond.stage import run_stage, set_threads
 from randcond.training import Fitted, fit
 from randcond.worlds import emoji
@@ -151,8 +146,7 @@ def _assemble(arguments: argparse.Namespace, settings: dict) -> None:
 
 
 def _scheduler() -> PNDMScheduler:
-    schedule = {key: value for key, value in NOISE_SCHEDULE.items() if key != "clip_sample"}
-    return PNDMScheduler(**schedule, skip_prk_steps=True, set_alpha_to_one=False)
+    return PNDMScheduler(**NOISE_SCHEDULE, skip_prk_steps=True, set_alpha_to_one=False)
 
 
 def _load_text_encoder(folder: Path) -> tuple[CLIPTextModel, CLIPTokenizer]:

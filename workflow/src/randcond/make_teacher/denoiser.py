@@ -7,17 +7,8 @@ from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from randcond.make_teacher.autoencoder import RealImages, to_unit
+from randcond.noise import NOISE_SCHEDULE
 from randcond.seeding import generator, numpy_generator
-
-# Stable Diffusion v1.4's own noise schedule
-NOISE_SCHEDULE = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "steps_offset": 1,
-}
 
 
 def build_denoiser(latent_size: int, text_width: int) -> UNet2DConditionModel:
@@ -90,7 +81,7 @@ class DenoiserProblem(nn.Module):
         self.unet = unet
         self._latents, self._choices, self._states = latents, choices, states
         self._batch, self._seed = batch, seed
-        self._scheduler = DDPMScheduler(**NOISE_SCHEDULE)
+        self._scheduler = DDPMScheduler(**NOISE_SCHEDULE, clip_sample=False)
 
     def forward(self, step: int, rows: slice) -> dict[str, torch.Tensor]:
         """Loss of the given rows of step ``step``'s batch."""
