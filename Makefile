@@ -12,7 +12,7 @@ smoke: .venv/ready  ## the same in minutes, with nothing learned: results/smoke/
 	snakemake --cores all --configfile config/smoke.yaml
 
 test: lint  ## lint, unit tests and the smoke world from end to end
-	pytest
+	pytest --numprocesses 2 --dist loadgroup
 
 lint: .venv/ready  ## format, style, types and workflow, by tools
 	ruff check
