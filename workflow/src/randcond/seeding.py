@@ -11,6 +11,8 @@ import torch
 def generator(seed: int, *index: int) -> torch.Generator:
     """A CPU generator for item ``index`` of the stream ``seed``.
 
+    torch's CPU generator has 2^32 states to begin from: of a million items some hundred share theirs with another.
+
     Args:
         seed: Non-negative seed of the run.
         *index: Non-negative integers that name the item, e.g. ``(step,)`` or ``(image, try)``.

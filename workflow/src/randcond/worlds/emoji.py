@@ -123,7 +123,8 @@ def choose(
     """Draw (D's prompts, evaluation prompts, pool) from the emoji world's captions.
 
     The evaluation prompts are in neither D nor the pool, as COCO's captions are not in LAION; concepts take
-    turns in them, so that each is asked for equally often.
+    turns in them, so that each is asked for equally often. The pool is what is left: with D's own texts it makes up
+    C, in which each text stands once, so that a draw is uniform.
 
     Args:
         settings: ``count`` (D), ``evaluation`` and ``seed``.
@@ -148,7 +149,7 @@ def choose(
     evaluation = [by_concept[names[k % len(names)]][k // len(names)] for k in range(held_out)]
     held = set(evaluation)
     rest = [int(i) for i in order if int(i) not in held]
-    return _frame(rest[:wanted]), _frame(evaluation), [everything[i].text for i in sorted(rest)]
+    return _frame(rest[:wanted]), _frame(evaluation), [everything[i].text for i in sorted(rest[wanted:])]
 
 
 def _frame(indices: list[int]) -> pd.DataFrame:
