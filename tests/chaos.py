@@ -1,10 +1,12 @@
 """Kill a run with SIGKILL at random moments; the same command again has to end with the same bytes.
 
     python tests/chaos.py --number 20 --seed 0                                          # the smoke world
+    python tests/chaos.py --number 20 --runs 5                                          # the same kills, 4 in each run
     python tests/chaos.py --number 1 -- results/smoke/students/seen-plain/0/history.json  # less of it
 
-Each trial starts from nothing, is killed once (Snakemake, its children, or both), and is given the same command again;
-where Snakemake finds its old lock, ``snakemake --unlock`` comes first, as its message says.
+Each run starts from nothing, is killed (Snakemake, its children, or both), and is given the same command again, until
+it has been killed its share of times and then ends; where Snakemake finds its old lock, ``snakemake --unlock`` comes
+first, as its message says. A kill counts as survived if all artifacts of its run are equal in the end.
 """
 
 import argparse
@@ -37,6 +39,8 @@ def reference(folder: Path, command: list[str]) -> tuple[Checkout, float]:
 
 def killed(checkout: Checkout, command: list[str], seconds: float, victim: str) -> str:
     """Start the command and kill it after ``seconds``; what happened, in words."""
+    if any((checkout.folder / ".snakemake/locks").glob("*")):
+        checkout.snakemake("--unlock", *command)
     process = checkout.start(*command)
     try:
         process.communicate(timeout=seconds)
@@ -85,12 +89,12 @@ def again(checkout: Checkout, command: list[str]) -> str:
     raise RuntimeError(f"{', '.join(needed)}:\n{(done.stdout + done.stderr)[-3000:]}")
 
 
-def trial(folder: Path, whole: Checkout, command: list[str], seconds: float, victim: str) -> tuple[bool, str]:
-    """One run that is killed and given again: is it equal to the whole one, and what happened."""
+def trial(folder: Path, whole: Checkout, command: list[str], kills: list[tuple[float, str]]) -> tuple[bool, str]:
+    """One run that is killed, so many seconds after each start, and given again: is it equal, and what happened."""
     checkout = Checkout(folder)
     if (whole.folder / "results/assets").exists():
         shutil.copytree(whole.folder / "results/assets", folder / "results/assets")  # no second download
-    what = killed(checkout, command, seconds, victim)
+    what = "; ".join(killed(checkout, command, seconds, victim) for seconds, victim in kills)
     try:
         needed = again(checkout, command)
     except RuntimeError as error:
@@ -104,7 +108,8 @@ def trial(folder: Path, whole: Checkout, command: list[str], seconds: float, vic
 def main() -> int:
     """Run the trials; 0 if all are equal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--number", type=int, default=20, help="trials")
+    parser.add_argument("--number", type=int, default=20, help="kills")
+    parser.add_argument("--runs", type=int, help="runs that share them; one for each by default")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
     parser.add_argument("--reference", type=Path, help="folder of the uninterrupted run, used again if it is there")
     parser.add_argument("--cores", default="2", help="of Snakemake")
@@ -115,14 +120,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         whole, length = reference(arguments.reference or Path(folder, "whole"), command)
         print(f"uninterrupted: {len(whole.hashes(*ARTIFACTS))} artifacts in {length:.0f} s", flush=True)
-        for number in range(1, arguments.number + 1):
-            seconds, victim = chance.uniform(0, length), chance.choice(VICTIMS)
-            place = Path(folder, str(number))
-            equal, what = trial(place, whole, command, seconds, victim)
-            good += equal
-            print(f"{number}/{arguments.number} {'ok' if equal else 'FAILED'}: {what}", flush=True)
+        runs = arguments.runs or arguments.number
+        for run in range(runs):
+            share = len(range(run, arguments.number, runs))
+            kills = [(chance.uniform(0, length / share), chance.choice(VICTIMS)) for _ in range(share)]
+            place = Path(folder, str(run))
+            equal, what = trial(place, whole, command, kills)
+            good += equal * share
+            print(f"{run + 1}/{runs} {'ok' if equal else 'FAILED'}: {what}", flush=True)
             shutil.rmtree(place, ignore_errors=True)
-    print(f"{good} of {arguments.number} killed runs are equal to the uninterrupted one")
+    print(f"{good} of {arguments.number} kills left a run that ended equal to the uninterrupted one")
     return int(good < arguments.number)
 
 
