@@ -38,8 +38,8 @@ compare: .venv/ready  ## two runs side by side: make compare A=seen-plain B=seen
 teacher: .venv/ready  ## train the shipped teacher and evaluator from nothing, about two hours
 	snakemake --cores all --configfile config/teacher.yaml -- teacher
 
-# A world other than the default: CONFIG=config/smoke.yaml
-VERSIONS = python -m randcond.versions $(1) $(if $(CONFIG),--configfile $(CONFIG))
+# As Snakemake was run: CONFIG=config/smoke.yaml is its --configfile, VALUES='{"seeds": [0, 1]}' its --config
+VERSIONS = python -m randcond.versions $(1) $(if $(CONFIG),--configfile $(CONFIG)) $(if $(VALUES),--config '$(VALUES)')
 
 record: .venv/ready  ## what is up to date into dvc.lock and DVC's cache, as after every run of snakemake
 	$(call VERSIONS,record)

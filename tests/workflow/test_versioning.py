@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -188,6 +189,17 @@ def test_damage_is_found_and_mended(copy: Versioned) -> None:
     copy.run("dvc", "checkout", "--force", str(shard.parent))
     assert shard.read_bytes() == good
     assert copy.status() == set()
+
+
+def test_outputs_stay_writable(copy: Versioned) -> None:
+    # what a commit made read-only root could write all the same, were it not for this
+    plain = [] if os.getuid() else ["setpriv", "--bounding-set", "-dac_override,-dac_read_search,-fowner"]
+    (copy.folder / "results/smoke/report/index.html").unlink()
+    copy.run(*plain, sys.executable, "-m", "snakemake", *SMOKE, "--forcerun", "report")
+    assert copy.status() == set()
+    files = [path for path in (copy.folder / "results").rglob("*") if path.is_file() and not path.is_symlink()]
+    assert len(files) > 100
+    assert [path for path in files if not path.stat().st_mode & stat.S_IWUSR] == []
 
 
 def test_without_git_a_run_is_finished_all_the_same(smoke: Checkout, tmp_path: Path) -> None:

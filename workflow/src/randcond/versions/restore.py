@@ -33,9 +33,9 @@ def clean(files: list[Path]) -> None:
     if changed := json.loads(done.stdout):
         name, why = next(iter(changed.items()))
         raise UserError(
-            f"{name}: not as recorded ({_changes(why)}), and {len(changed) - 1} more stages; name the "
-            "configuration that they were recorded with (make restore CONFIG=...), check out the commit whose results "
-            "you want, or run snakemake to make them anew"
+            f"{name}: not as recorded ({_changes(why)}), and {len(changed) - 1} more stages; name the configuration"
+            " that they were recorded with (make restore CONFIG=... VALUES=...), check out the commit whose results you"
+            " want, or run snakemake to make them anew"
         )
 
 
