@@ -13,10 +13,12 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """With several workers, one of them runs the smoke world and all tests of it."""
+    if "smoke" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.xdist_group("smoke"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers, one of them runs the smoke world and all tests of it, and begins at once."""
-    for item in items:
-        if "smoke" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("smoke"))
+    """It begins at once."""
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
