@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: reproduce smoke test lint format report pdf compare teacher record restore share provenance plan rehearse clean
+.PHONY: reproduce smoke test unit workflow lint format report pdf compare teacher record restore share provenance plan rehearse clean
 
 reproduce: .venv/ready  ## everything, from the prompts to results/emoji/report/index.html
 	snakemake --cores all
@@ -11,8 +11,11 @@ reproduce: .venv/ready  ## everything, from the prompts to results/emoji/report/
 smoke: .venv/ready  ## the same in minutes, with nothing learned: results/smoke/report/index.html
 	snakemake --cores all --configfile config/smoke.yaml
 
-test: lint  ## lint, unit tests and the smoke world from end to end
-	pytest --numprocesses 2 --dist loadgroup
+test: lint  ## lint, then side by side the unit tests and the smoke world from end to end
+	@$(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) unit workflow
+
+unit workflow: .venv/ready
+	pytest tests/$@
 
 lint: .venv/ready  ## format, style, types and workflow, by tools
 	ruff check
