@@ -65,7 +65,7 @@ class SmallWorld:
             "distill": "distill --name mine/0 --teacher teacher --prompts captions.parquet --pool pool.arrow"
             " --latents 00000.safetensors 00001.safetensors --history history.out --checkpoint checkpoint",
             "sample": "sample --pipeline teacher --prompts evaluation.parquet",
-            "real": "sample --prompts evaluation.parquet",
+            "real": "real_images --prompts evaluation.parquet",
             "reference": "score reference --evaluator evaluator --images real.zip --prompts evaluation.parquet",
             "score": "score run --run mine --seed 0 --evaluator evaluator --reference reference.safetensors"
             " --images samples/mine/0/0.zip --pipeline teacher --prompts evaluation.parquet",
