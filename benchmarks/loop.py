@@ -75,6 +75,7 @@ def loop_steps(made: Distillation, batch: int, steps: int, folder: Path) -> floa
         "steps": steps,
         "batch": batch,
         "micro_batch": batch,
+        "cycles": 1,
     }
     times: list[float] = []
     original = made.forward
@@ -94,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=Config().distillation.batch)
     parser.add_argument("--pools", type=int, nargs=2, default=[20_000, 20_000_000])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
