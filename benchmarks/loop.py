@@ -4,7 +4,6 @@ python benchmarks/loop.py    (the emoji world's teacher, B-Base, the default bat
 """
 
 import argparse
-import itertools
 import statistics
 import tempfile
 import time
@@ -48,74 +47,82 @@ def problem(folder: Path, pool_size: int, batch: int) -> tuple[Distillation, Tea
     return Distillation(loss, teacher, pairs, everything, Exponential(), 0.1, batch, 0), teacher
 
 
-def bare_steps(made: Distillation, teacher: Teacher, batch: int, steps: int) -> float:
-    """Median seconds of a step on tensors that are there already, written out without the project's loop."""
-    student, pairs = made.loss.student, made.loss.features.pairs
-    optimizer = torch.optim.AdamW(made.loss.parameters(), lr=1e-5)
-    latents, noise = torch.randn(2, batch, *teacher.latent_shape).unbind()
-    timesteps, conditions = torch.randint(1000, (batch,)), teacher.encode(["a tiger on red"] * batch)
-    noised, times = teacher.add_noise(latents, noise, timesteps), []
-    for _ in range(steps):
-        start = time.perf_counter()
-        with torch.no_grad(), captured(teacher.unet, [pair[0] for pair in pairs]) as expected:
-            target = teacher.unet(noised, timesteps, **conditions).sample
-        with captured(student, [pair[1] for pair in pairs]) as found:
-            output = student(noised, timesteps, **conditions).sample
+class Bare:
+    """The step on tensors that are there already, written out without the project's loop."""
+
+    def __init__(self, made: Distillation, teacher: Teacher, batch: int) -> None:
+        self._teacher, self._student, self._pairs = teacher, made.loss.student, made.loss.features.pairs
+        self._optimizer = torch.optim.AdamW(made.loss.parameters(), lr=1e-5)
+        latents, noise = torch.randn(2, batch, *teacher.latent_shape).unbind()
+        self._timesteps, self._conditions = torch.randint(1000, (batch,)), teacher.encode(["a tiger on red"] * batch)
+        self._noised = teacher.add_noise(latents, noise, self._timesteps)
+
+    def step(self) -> None:
+        """Teacher forward, student forward and backward, AdamW."""
+        given, unet, pairs = (self._noised, self._timesteps), self._teacher.unet, self._pairs
+        with torch.no_grad(), captured(unet, [pair[0] for pair in pairs]) as expected:
+            target = unet(*given, **self._conditions).sample
+        with captured(self._student, [pair[1] for pair in pairs]) as found:
+            output = self._student(*given, **self._conditions).sample
         loss = F.mse_loss(output, target) + sum(F.mse_loss(found[b], expected[a]) for a, b in pairs)
         loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
 
 
-def loop_steps(made: Distillation, batch: int, steps: int, folder: Path) -> float:
-    """Median seconds of a step of the project's loop, with its clipping, average, texts, pool and noise."""
+def loop_over_bare(made: Distillation, bare: Bare, batch: int, steps: int, folder: Path) -> list[float]:
+    """Seconds of each step of the project's loop, with its clipping, average, texts, pool and noise, over those of the
+    bare step right after it: the machine is as fast for the one as for the other."""
     values = Config().distillation.model_dump(exclude={"steps"}) | {
         "steps": steps,
         "batch": batch,
         "micro_batch": batch,
         "cycles": 1,
     }
-    times: list[float] = []
-    original = made.forward
+    ratios: list[float] = []
+    original, since = made.forward, None
 
-    def timed(step: int, rows: slice) -> dict[str, torch.Tensor]:
-        times.append(time.perf_counter())
+    def between(step: int, rows: slice) -> dict[str, torch.Tensor]:
+        nonlocal since
+        ended = time.perf_counter()
+        bare.step()
+        resumed = time.perf_counter()
+        if since is not None:
+            ratios.append((ended - since) / (resumed - ended))
+        since = resumed
         return original(step, rows)
 
-    made.forward = timed
+    made.forward = between
     fit(made, SimpleNamespace(**values), "benchmark", made.loss.student, Checkpoint(folder / "checkpoint", {}))
     made.forward = original
-    return statistics.median(b - a for a, b in itertools.pairwise(times[1:]))
+    return ratios[1:]  # the first step makes the optimiser's state
 
 
 def main() -> None:
-    """Compare the loop with the bare step, and a large pool with a small one, in turns: all see the same load."""
+    """Compare the loop with the bare step, step by step, and a large pool with a small one, in turns."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--batch", type=int, default=Config().distillation.batch)
     parser.add_argument("--pools", type=int, nargs=2, default=[20_000, 20_000_000])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    ratios, sizes = [], []
+    ratios: tuple[list[float], list[float]] = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        small, teacher = problem(folder, arguments.pools[0], arguments.batch)
-        large, _ = problem(folder, arguments.pools[1], arguments.batch)
+        made = [problem(folder, size, arguments.batch) for size in arguments.pools]
+        bare = [Bare(*one, arguments.batch) for one in made]
         for _ in range(arguments.rounds):
-            bare = bare_steps(small, teacher, arguments.batch, arguments.steps)
-            loop = loop_steps(small, arguments.batch, arguments.steps, folder)
-            big = loop_steps(large, arguments.batch, arguments.steps, folder)
-            ratios.append(loop / bare)
-            sizes.append(big / loop)
-            print(
-                f"bare {bare:.3f} s, loop {loop:.3f} s ({loop / bare:.3f}), large pool {big:.3f} s ({big / loop:.3f})"
-            )
+            for i in range(2):
+                ratios[i].extend(loop_over_bare(made[i][0], bare[i], arguments.batch, arguments.steps, folder))
+            print("loop over bare step: " + ", ".join(f"{statistics.median(all_):.3f}" for all_ in ratios), flush=True)
+    small, large = map(statistics.median, ratios)
+    quartiles = [statistics.quantiles(all_, n=4) for all_ in ratios]
     print(
-        f"loop over bare step: {statistics.median(ratios):.3f}; large pool over small: {statistics.median(sizes):.3f}"
+        f"{len(ratios[0])} steps each; middle half of the steps: "
+        + ", ".join(f"{q[0]:.3f}-{q[2]:.3f}" for q in quartiles)
     )
+    print(f"loop over bare step: {small:.3f}; large pool over small: {large / small:.3f}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
 
 Each run starts from nothing, is killed (Snakemake, its children, or both), and is given the same command again, until
 it has been killed its share of times and then ends; where Snakemake finds its old lock, ``snakemake --unlock`` comes
-first, as its message says. A kill counts as survived if all artifacts of its run are equal in the end.
+first, as its message says. A kill counts as survived if all artifacts of its run are equal in the end; a moment after
+the run's end is no kill, and another is drawn for it.
 """
 
 import argparse
@@ -37,14 +38,14 @@ def reference(folder: Path, command: list[str]) -> tuple[Checkout, float]:
     return checkout, float(seconds.read_text())
 
 
-def killed(checkout: Checkout, command: list[str], seconds: float, victim: str) -> str:
-    """Start the command and kill it after ``seconds``; what happened, in words."""
+def killed(checkout: Checkout, command: list[str], seconds: float, victim: str) -> str | None:
+    """Start the command and kill it after ``seconds``; what happened, in words, or None if it ended before."""
     if any((checkout.folder / ".snakemake/locks").glob("*")):
         checkout.snakemake("--unlock", *command)
     process = checkout.start(*command)
     try:
         process.communicate(timeout=seconds)
-        return "ended before it could be killed"
+        return None
     except subprocess.TimeoutExpired:
         pass
     snakemake = psutil.Process(process.pid)
@@ -89,20 +90,21 @@ def again(checkout: Checkout, command: list[str]) -> str:
     raise RuntimeError(f"{', '.join(needed)}:\n{(done.stdout + done.stderr)[-3000:]}")
 
 
-def trial(folder: Path, whole: Checkout, command: list[str], kills: list[tuple[float, str]]) -> tuple[bool, str]:
-    """One run that is killed, so many seconds after each start, and given again: is it equal, and what happened."""
+def trial(folder: Path, whole: Checkout, command: list[str], kills: list[tuple[float, str]]) -> tuple[bool, int, str]:
+    """One run that is killed, so many seconds after each start, and given again: is it equal, kills, what happened."""
     checkout = Checkout(folder)
     if (whole.folder / "results/assets").exists():
         shutil.copytree(whole.folder / "results/assets", folder / "results/assets")  # no second download
-    what = "; ".join(killed(checkout, command, seconds, victim) for seconds, victim in kills)
+    done = [what for seconds, victim in kills if (what := killed(checkout, command, seconds, victim))]
+    what = "; ".join(done)
     try:
         needed = again(checkout, command)
     except RuntimeError as error:
-        return False, f"{what}; {error}"
+        return False, len(done), f"{what}; {error}"
     difference = compare(checkout.hashes(*ARTIFACTS), whole.hashes(*ARTIFACTS))
     left = [f"left {path.name}" for path in (folder / "results").rglob("*.partial")]
     problems = [*filter(None, [difference]), *left]
-    return not problems, f"{what}; again: {needed}; {', '.join(problems) or 'equal'}"
+    return not problems, len(done), f"{what}; again: {needed}; {', '.join(problems) or 'equal'}"
 
 
 def main() -> int:
@@ -120,14 +122,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         whole, length = reference(arguments.reference or Path(folder, "whole"), command)
         print(f"uninterrupted: {len(whole.hashes(*ARTIFACTS))} artifacts in {length:.0f} s", flush=True)
-        runs = arguments.runs or arguments.number
-        for run in range(runs):
-            share = len(range(run, arguments.number, runs))
-            kills = [(chance.uniform(0, length / share), chance.choice(VICTIMS)) for _ in range(share)]
-            place = Path(folder, str(run))
-            equal, what = trial(place, whole, command, kills)
-            good += equal * share
-            print(f"{run + 1}/{runs} {'ok' if equal else 'FAILED'}: {what}", flush=True)
+        share, run, total = -(-arguments.number // (arguments.runs or arguments.number)), 0, 0
+        while total < arguments.number:
+            some = min(share, arguments.number - total)
+            kills = [(chance.uniform(0, length / some), chance.choice(VICTIMS)) for _ in range(some)]
+            place, run = Path(folder, str(run)), run + 1
+            equal, count, what = trial(place, whole, command, kills)
+            total, good = total + count, good + equal * count
+            print(f"run {run}, {total} kills, {'ok' if equal else 'FAILED'}: {what}", flush=True)
             shutil.rmtree(place, ignore_errors=True)
     print(f"{good} of {arguments.number} kills left a run that ended equal to the uninterrupted one")
     return int(good < arguments.number)
