@@ -1,4 +1,5 @@
-"""What the project's training loop adds to the bare step: teacher forward, student forward and backward, AdamW.
+"""What the project's training loop adds to the bare step: teacher (text encoder and UNet) forward, student forward and
+backward, AdamW.
 
 python benchmarks/loop.py    (the emoji world's teacher, B-Base, the default batch; one thread)
 """
@@ -52,18 +53,21 @@ class Bare:
 
     def __init__(self, made: Distillation, teacher: Teacher, batch: int) -> None:
         self._teacher, self._student, self._pairs = teacher, made.loss.student, made.loss.features.pairs
-        self._optimizer = torch.optim.AdamW(made.loss.parameters(), lr=1e-5)
+        self._optimizer = torch.optim.AdamW(made.loss.parameters(), lr=1e-5, fused=True)
         latents, noise = torch.randn(2, batch, *teacher.latent_shape).unbind()
-        self._timesteps, self._conditions = torch.randint(1000, (batch,)), teacher.encode(["a tiger on red"] * batch)
+        self._timesteps = torch.randint(1000, (batch,))
+        texts = ["a tiger on red"] * batch
+        self._tokens = teacher.pipeline.tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
         self._noised = teacher.add_noise(latents, noise, self._timesteps)
 
     def step(self) -> None:
         """Teacher forward, student forward and backward, AdamW."""
-        given, unet, pairs = (self._noised, self._timesteps), self._teacher.unet, self._pairs
+        unet, pairs = self._teacher.unet, self._pairs
         with torch.no_grad(), captured(unet, [pair[0] for pair in pairs]) as expected:
-            target = unet(*given, **self._conditions).sample
+            states = self._teacher.pipeline.text_encoder(self._tokens)[0]
+            target = unet(self._noised, self._timesteps, states).sample
         with captured(self._student, [pair[1] for pair in pairs]) as found:
-            output = self._student(*given, **self._conditions).sample
+            output = self._student(self._noised, self._timesteps, states).sample
         loss = F.mse_loss(output, target) + sum(F.mse_loss(found[b], expected[a]) for a, b in pairs)
         loss.backward()
         self._optimizer.step()

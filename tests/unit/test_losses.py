@@ -155,3 +155,9 @@ def test_a_copy_of_the_teacher_loses_nothing(teacher: Teacher) -> None:
     loss = DistillationLoss(teacher, teacher.unet, [(block, block) for block in blocks], denoise=False)
     with torch.no_grad():
         assert float(loss(**batch(teacher))["loss"]) == 0
+
+
+def test_texts_are_encoded_as_the_pipeline_does(teacher: Teacher) -> None:
+    texts = ["a red apple", "", "a tiger " * 200]
+    expected, _ = teacher.pipeline.encode_prompt(texts, "cpu", 1, False)
+    assert torch.equal(teacher.encode(texts)["encoder_hidden_states"], expected)

@@ -180,6 +180,19 @@ def test_changed_probability(copy: Versioned) -> None:
     assert "torch" in text
 
 
+def test_dvc_repro_runs_what_changed(copy: Versioned) -> None:
+    change_probability(copy)
+    output = copy.run("dvc", "repro", PIPELINE).stdout
+    ran = re.findall(r"Running stage '[^']*:([^':]+)'", output)
+    assert ran == [f"student-{RUN}-0", f"sample-{RUN}-0", f"score-{RUN}-0", "report"]
+    assert copy.planned() == set()
+    assert copy.status() == set()
+    plots = json.loads(copy.run("dvc", "plots", "diff", "HEAD", "--json").stdout)["data"]
+    for name in ("loss", "probability"):
+        points = plots[f"{PIPELINE}::{name}"][0]["content"]["data"]["values"]
+        assert {point["rev"] for point in points} == {"HEAD", "workspace"}
+
+
 def test_damage_is_found_and_mended(copy: Versioned) -> None:
     shard = copy.folder / f"results/smoke/samples/{RUN}/0/00000.zip"
     good = shard.read_bytes()

@@ -94,8 +94,11 @@ class Teacher:
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Conditions:
         """Conditioning tensors of the texts, one row a text; opaque to the training loop."""
-        states, _ = self.pipeline.encode_prompt(list(texts), self.pipeline.device, 1, False)
-        return {"encoder_hidden_states": states}
+        # as the pipeline's encode_prompt, which also looks for textual inversions and takes half as long again
+        tokenizer = self.pipeline.tokenizer
+        length = tokenizer.model_max_length
+        tokens = tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        return {"encoder_hidden_states": self.pipeline.text_encoder(tokens.input_ids.to(self.pipeline.device))[0]}
 
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """x_t of the latents."""

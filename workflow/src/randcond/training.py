@@ -80,7 +80,7 @@ def fit(
     """
     accelerator = accelerator or Accelerator()
     parameters = [p for p in problem.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
     schedule = get_scheduler(
         recipe.schedule, optimizer, num_warmup_steps=0, num_training_steps=recipe.steps, num_cycles=recipe.cycles
     )
