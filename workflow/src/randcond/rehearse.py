@@ -1,9 +1,9 @@
 """Rehearse the paper's world at true sizes with random weights, on a CPU: does it fit together, and into memory?
 
 ``python -m randcond.rehearse`` runs the seven students one at a time, each in a process of its own: parameter counts,
-one optimiser step with feature losses and projections. The first one also saves its checkpoint and resumes from it,
-renders a latent, and sends its image through the evaluation's transforms. Peak memory and seconds are printed. The
-moving average, a second copy of the student, is left out: on a GPU it is in ``randcond.plan``'s memory.
+one optimiser step with feature losses and projections. The first one also saves its checkpoint, resumes from it with
+the same losses, renders a latent, and sends its image through the evaluation's transforms. Peak memory and seconds are
+printed. The moving average, a second copy of the student, is left out: on a GPU it is in ``randcond.plan``'s memory.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from randcond.checkpoint import Checkpoint
 from randcond.conditioning import Exponential
 from randcond.distill import Distillation, Pairs
 from randcond.errors import UserError
-from randcond.files import write_tensors
+from randcond.files import write_json, write_tensors
 from randcond.images import stored
 from randcond.losses import DistillationLoss
 from randcond.make_teacher.clip import build_tokenizer
@@ -110,16 +110,18 @@ def rehearse(student: str, folder: Path, whole: bool, resume: bool) -> list[dict
     with timed(student, "resumed: build" if resume else "build teacher and student", lines):
         problem, teacher = build(student, folder)
     checkpoint = Checkpoint(folder / "checkpoint", {"rehearsal": student}, minutes=0.0) if whole or resume else None
+    uninterrupted = folder / "history.json"
     if resume:
-        with timed(student, "load the checkpoint, one more step", lines):
-            history = train(problem, 3, checkpoint)
-        if [entry["step"] for entry in history] != [1, 2, 3]:
-            raise UserError(f"{student}: resumed at the wrong step: {history}")
+        with timed(student, "load the checkpoint, the other step again", lines):
+            history = train(problem, 2, checkpoint)
+        if history != (expected := json.loads(uninterrupted.read_text())):
+            raise UserError(f"{student}: resumed with losses {history} instead of {expected}")
         return lines
     with timed(student, "one optimiser step" + (", saved, and another" if whole else ""), lines):
         history = train(problem, 2 if whole else 1, checkpoint)
     log.info("%s: losses %s", student, history)
     if whole:
+        write_json(uninterrupted, history)
         with timed(student, "one latent, one denoising step", lines):
             latents = draw_latents(teacher.pipeline, TEXTS[:1], 0, 0, 1, 7.5)
         if tuple(latents.shape) != (1, *sd14.LATENT) or latents.half().nbytes != 32_768:
