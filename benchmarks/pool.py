@@ -36,7 +36,7 @@ pool = ArrowTexts(Path(sys.argv[1]))
 start = time.perf_counter()
 for i in range(int(sys.argv[2])):
     pool[rng.randrange(len(pool))]
-    if i % 100 == 0:
+    if i % 7 == 0:
         peak = max(peak, held())
 print(len(pool), (peak - before) / 1e6, (time.perf_counter() - start) / int(sys.argv[2]) * 1e6)
 """

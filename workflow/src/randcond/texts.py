@@ -22,6 +22,7 @@ from randcond.seeding import numpy_generator
 log = logging.getLogger("randcond")
 
 _ROWS = 32_768  # of a batch
+_BUFFER = 2**20  # bytes of a column that are read ahead
 # control, format, surrogate, private and unassigned characters, line and paragraph separators, other white space
 _STRANGE = r"[\p{C}\p{Z}\s]+"
 
@@ -77,13 +78,13 @@ def sample_texts(
 
 
 def _smallest_hashes(files: Sequence[Path], count: int, key: str, max_characters: int, column: str) -> np.ndarray:
-    """The ``count`` smallest distinct hashes, sorted; fewer if there are fewer. Holds at most twice as many."""
+    """The ``count`` smallest distinct hashes, sorted; fewer if there are fewer. Holds three times as many at most."""
     kept, waiting, size, limit = np.empty(0, np.uint64), list[np.ndarray](), 0, np.uint64(2**64 - 1)
     for texts in _batches(files, max_characters, column, "text pool, first reading"):
         hashes = _hashes(texts, key)
         waiting.append(hashes[hashes <= limit])
         size += len(waiting[-1])
-        if size > max(count // 2, _ROWS):
+        if size > max(count // 8, _ROWS):
             kept, waiting, size = _merged(kept, waiting, count), [], 0
             if len(kept) == count:
                 limit = kept[-1]
@@ -91,7 +92,10 @@ def _smallest_hashes(files: Sequence[Path], count: int, key: str, max_characters
 
 
 def _merged(kept: np.ndarray, waiting: list[np.ndarray], count: int) -> np.ndarray:
-    return np.unique(np.concatenate([kept, *waiting]))[:count].copy()
+    hashes = np.concatenate([kept, *waiting])
+    hashes.sort()  # in place, which np.unique does in a copy
+    new = np.append(True, hashes[1:] != hashes[:-1])
+    return hashes[new[: len(hashes)]][:count].copy()
 
 
 def _hashes(texts: pa.Array, key: str) -> np.ndarray:
@@ -103,7 +107,7 @@ def _batches(files: Sequence[Path], max_characters: int, column: str, what: str)
     progress, rows, used = Progress(what, len(files), "files"), 0, 0
     for number, path in enumerate(files, 1):
         try:
-            with pq.ParquetFile(path, memory_map=True) as file:
+            with pq.ParquetFile(path, buffer_size=_BUFFER) as file:
                 if column not in file.schema_arrow.names:
                     raise UserError(f"{path}: lacks the column {column}; it has {', '.join(file.schema_arrow.names)}")
                 for batch in file.iter_batches(_ROWS, columns=[column]):
