@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from randcond.errors import UserError
 
-_DRAWS = 64  # between two times that touched pages are given back: up to 2 MB each where the system caches large pieces
+_DRAWS = 64  # between two times that touched pages are given back: about 1 MB each where the system caches large pieces
 
 
 class ArrowTexts(Sequence[str]):

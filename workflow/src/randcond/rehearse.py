@@ -97,7 +97,7 @@ def build(student: str, folder: Path) -> tuple[Distillation, Teacher]:
 def train(problem: Distillation, steps: int, checkpoint: Checkpoint | None) -> list[dict[str, float]]:
     """Train with the paper's recipe, a pair a step; the losses.
 
-    In float32: without the instructions for it, a CPU computes in half precision about a hundred times slower.
+    In float32: a CPU without the instructions for half precision does not get through a step of it in minutes.
     """
     recipe = SimpleNamespace(**PAPER, steps=steps, batch=1, micro_batch=1)
     accelerator = Accelerator(cpu=True)

@@ -78,7 +78,7 @@ def sample_texts(
 
 
 def _smallest_hashes(files: Sequence[Path], count: int, key: str, max_characters: int, column: str) -> np.ndarray:
-    """The ``count`` smallest distinct hashes, sorted; fewer if there are fewer. Holds three times as many at most."""
+    """The ``count`` smallest distinct hashes, sorted; fewer if there are fewer. Merging holds four times as many."""
     kept, waiting, size, limit = np.empty(0, np.uint64), list[np.ndarray](), 0, np.uint64(2**64 - 1)
     for texts in _batches(files, max_characters, column, "text pool, first reading"):
         hashes = _hashes(texts, key)
