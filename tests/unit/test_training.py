@@ -18,7 +18,7 @@ from torch import nn
 from randcond.checkpoint import Checkpoint
 from randcond.errors import UserError
 from randcond.seeding import generator
-from randcond.training import _rows, fit
+from randcond.training import MovingAverage, _rows, fit
 
 
 def recipe(**changes: object) -> SimpleNamespace:
@@ -174,6 +174,21 @@ def test_average_lags_behind() -> None:
     assert fitted.ema is not None
     torch.testing.assert_close(fitted.ema.shadow_params[0], average, atol=0.003, rtol=0)
     assert not torch.allclose(fitted.ema.shadow_params[0], path[-1], atol=1e-4)
+
+
+def test_average_is_the_one_of_diffusers() -> None:
+    parameter = nn.Parameter(torch.zeros(7))
+    mine, theirs = MovingAverage([parameter], decay=0.9), EMAModel([parameter], decay=0.9)
+    for step in range(100):  # its decay rises to 0.9 by step 82
+        with torch.no_grad():
+            parameter.copy_(torch.randn(7, generator=generator(0, step)))
+        mine.step([parameter])
+        theirs.step([parameter])
+        torch.testing.assert_close(mine.shadow_params, theirs.shadow_params)
+    assert mine.state_dict().keys() == theirs.state_dict().keys()
+    assert mine.optimization_step == 100
+    with pytest.raises(ValueError, match="shorter"):
+        mine.step([])
 
 
 def test_no_average_unless_asked_for() -> None:
@@ -332,13 +347,13 @@ def test_loss_scale_survives_a_restart(tmp_path: Path) -> None:
 def test_a_loaded_average_is_moved_to_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     for name in ("load_state_dict", "to", "step"):
-        original = getattr(EMAModel, name)
+        original = getattr(MovingAverage, name)
 
-        def noted(self: EMAModel, *arguments: object, name: str = name, original: Callable = original) -> object:
+        def noted(self: MovingAverage, *arguments: object, name: str = name, original: Callable = original) -> object:
             done.append(name)
             return original(self, *arguments)
 
-        monkeypatch.setattr(EMAModel, name, noted)
+        monkeypatch.setattr(MovingAverage, name, noted)
     problem = Problem(stop_at=5)
     with pytest.raises(KeyboardInterrupt):
         fit(problem, recipe(), "stopped", problem.layer, Checkpoint(tmp_path, {}, minutes=0), log_every=2)

@@ -21,7 +21,7 @@ from randcond.teacher import Teacher, decode, draw_latents, load_pipeline
 @torch.no_grad()
 def multiply_accumulates(teacher: Teacher) -> int:
     """Multiply-accumulates of one UNet call on one latent: half of what torch's counter calls operations."""
-    latents = torch.zeros(1, *teacher.latent_shape, device=teacher.pipeline.device)
+    latents = torch.zeros(1, *teacher.latent_shape, device=teacher.device)
     conditions = teacher.encode([""])
     unet = copy.deepcopy(teacher.unet)
     unet.set_attn_processor(AttnProcessor())  # plain products, as the counter overlooks those that torch fuses

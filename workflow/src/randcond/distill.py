@@ -109,7 +109,7 @@ class Distillation(nn.Module):
     def forward(self, step: int, rows: slice) -> dict[str, torch.Tensor]:
         """Losses of the given rows of step ``step``'s batch."""
         chosen, timesteps, texts, swapped, noise = self._draw(step)
-        device = self._teacher.pipeline.device
+        device = self._teacher.device
         return self.loss(
             self._pairs.latents(chosen[rows]).to(device),
             noise[rows].to(device),
@@ -174,7 +174,7 @@ def distil(arguments: argparse.Namespace) -> None:
 
 def check_teacher(teacher: Teacher, folder: Path) -> None:
     """Raise :class:`UserError` if the teacher predicts a constant, or what is no finite number."""
-    noise = torch.stack([normal(teacher.latent_shape, 0, i) for i in range(2)]).to(teacher.pipeline.device)
+    noise = torch.stack([normal(teacher.latent_shape, 0, i) for i in range(2)]).to(teacher.device)
     timesteps = torch.tensor([1, TRAIN_TIMESTEPS - 1], device=noise.device)
     with torch.no_grad():
         predicted = teacher.predict(teacher.unet, noise, timesteps, teacher.encode(["", "a"]))

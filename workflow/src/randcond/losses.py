@@ -116,7 +116,7 @@ class DistillationLoss(nn.Module):
         noised = self._teacher.add_noise(latents, noise, timesteps)
         of_teacher, of_student = map(list, zip(*self.features.pairs, strict=True))
         # the frozen teacher runs in its own precision: autocast would convert its weights anew at every step
-        dtype, plain = self._teacher.unet.dtype, torch.autocast(noised.device.type, enabled=False)
+        dtype, plain = self._teacher.dtype, torch.autocast(noised.device.type, enabled=False)
         with torch.no_grad(), plain, captured(self._teacher.unet, of_teacher) as expected:
             own = {name: tensor.to(dtype) for name, tensor in conditions.items()}
             teacher = self._teacher.predict(self._teacher.unet, noised.to(dtype), timesteps, own)

@@ -75,7 +75,7 @@ def _not_loaded(model: nn.Module) -> list[str]:
 
 
 class Teacher:
-    """What distillation knows of a teacher. Another family of models fills in the same five names.
+    """What distillation knows of a teacher. Another family of models fills in the same names.
 
     Attributes:
         unet: Its frozen denoiser.
@@ -91,6 +91,16 @@ class Teacher:
         size = self.unet.config["sample_size"]
         self.latent_shape = (self.unet.config["in_channels"], size, size)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is; the UNet's own property looks through all its modules for that, and so does its dtype."""
+        return next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision that its UNet runs in."""
+        return next(self.unet.parameters()).dtype
+
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Conditions:
         """Conditioning tensors of the texts, one row a text; opaque to the training loop."""
@@ -98,7 +108,7 @@ class Teacher:
         tokenizer = self.pipeline.tokenizer
         length = tokenizer.model_max_length
         tokens = tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        return {"encoder_hidden_states": self.pipeline.text_encoder(tokens.input_ids.to(self.pipeline.device))[0]}
+        return {"encoder_hidden_states": self.pipeline.text_encoder(tokens.input_ids.to(self.device))[0]}
 
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """x_t of the latents."""
