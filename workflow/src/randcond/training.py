@@ -222,7 +222,7 @@ class _Run:
         start = self.history[0]["loss"] if self.history else float(steps[0, loss])
         if 0 < EXPLODED * start < entry["loss"]:
             return f"the loss grew from {start:.3g} to {entry['loss']:.3g} by step {self.done}; lower the learning rate"
-        if not math.isfinite(nn.utils.get_total_norm(self._problem.parameters())):
+        if not math.isfinite(nn.utils.get_total_norm(self._problem.parameters(), foreach=True)):
             return f"the weights are no longer finite numbers at step {self.done}; lower the learning rate"
         return ""
 
