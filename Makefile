@@ -29,11 +29,12 @@ format: .venv/ready  ## mend what a tool can mend
 	ruff format
 	snakefmt Snakefile workflow/rules
 
+# of another configuration than the default: CONFIG=config/full.yaml, as Snakemake's --configfile
 report: .venv/ready  ## the report alone, from scores that are there
-	snakemake --cores all --until report
+	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG)) --until report
 
 pdf: .venv/ready  ## the report as PDF, by an installed Chromium, Chrome or Edge
-	snakemake --cores all -- pdf
+	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG)) -- pdf
 
 compare: .venv/ready  ## two runs side by side: make compare A=seen-plain B=seen-rc-animals
 	@python -m randcond.compare results/$(or $(NAME),emoji) $(A) $(B)

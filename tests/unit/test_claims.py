@@ -8,8 +8,9 @@ import yaml
 from pydantic import ValidationError
 from scipy import stats
 
-from randcond.claims import Claim, judge
+from randcond.claims import Claim, judge, load_claims
 from randcond.config import Config, check_config
+from randcond.errors import UserError
 from randcond.experiments import load_experiments
 
 BASE = {"text": "x", "source": "y", "metrics": ["fid", "is"], "better": "a", "than": "b"}
@@ -33,7 +34,7 @@ def test_interval_is_the_paired_t_test() -> None:
     found = judge(claim(), "is", {"a": dict(enumerate(a)), "b": dict(enumerate(b))})
     interval = stats.ttest_rel(a, b).confidence_interval(0.95)
     assert found.effect == pytest.approx((a - b).mean())
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert (found.needed, found.low, found.high) == pytest.approx((0, interval.low, interval.high))
     assert found.seeds == [0, 1, 2, 3]
 
 
@@ -59,24 +60,41 @@ def test_what_was_not_run_has_no_verdict(scores: dict) -> None:
 )
 def test_as_good_as_allows_a_tolerance(value: float, verdict: str) -> None:
     scores = {"a": {s: value + 0.02 * (s - 1) for s in range(3)}, "b": dict.fromkeys(range(3), 10.0)}
-    found = judge(claim(at_least=-0.05), "is", scores)
+    found = judge(claim(as_good=True), "is", scores)
     assert found.needed == pytest.approx(-0.5)
     assert found.verdict == verdict
+    # the interval is the one that decides: of the gain less what is needed
+    interval = stats.ttest_1samp([value + 0.02 * (s - 1) - 9.5 for s in range(3)], 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_the_tolerance_is_the_metrics_own() -> None:
+    scores = {"a": {s: 9.7 + s / 1000 for s in range(3)}, "b": dict.fromkeys(range(3), 10.0)}
+    assert judge(claim(as_good=True), "is", scores).verdict == "reproduced"
+    assert judge(claim(as_good=True), "clip", scores).verdict == "not reproduced", "3% less CLIP is more than 2%"
+
+
+def test_the_tolerances_tell_the_paper_s_method_from_its_absence() -> None:
+    rows = {("1", "clip"): 0.2728, ("4", "clip"): 0.2834, ("2", "clip"): 0.2864}  # table 1
+    seeds = range(3)
+    for row, verdict in (("1", "not reproduced"), ("4", "reproduced")):
+        scores = {"a": dict.fromkeys(seeds, rows[row, "clip"]), "b": dict.fromkeys(seeds, rows["2", "clip"])}
+        assert judge(claim(as_good=True), "clip", scores).verdict == verdict
 
 
 def test_tolerance_of_a_metric_that_should_be_low() -> None:
     scores = {"a": {s: 10.4 + s / 100 for s in range(3)}, "b": dict.fromkeys(range(3), 10.0)}
-    assert judge(claim(at_least=-0.05), "fid", scores).verdict == "reproduced"
+    assert judge(claim(as_good=True), "fid", scores).verdict == "reproduced"
     assert judge(claim(), "fid", scores).verdict == "not reproduced"
 
 
 def test_the_tolerance_is_of_each_seed() -> None:
     # every seed is within 5% of its partner, though the partners differ more than that
     scores = {"a": {0: 20.9, 1: 31.4, 2: 26.1}, "b": {0: 20.0, 1: 30.0, 2: 25.0}}
-    found = judge(claim(at_least=-0.05), "fid", scores)
+    found = judge(claim(as_good=True), "fid", scores)
     assert (found.needed, found.verdict) == (pytest.approx(-1.25), "reproduced")
     worse = {"a": {0: 21.3, 1: 31.8, 2: 26.6}, "b": scores["b"]}
-    assert judge(claim(at_least=-0.05), "fid", worse).verdict == "not reproduced"
+    assert judge(claim(as_good=True), "fid", worse).verdict == "not reproduced"
 
 
 def test_a_gain_larger_here_than_there() -> None:
@@ -95,7 +113,15 @@ def test_the_teacher_pairs_with_every_seed() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"metrics": []}, {"metrics": ["beauty"]}, {"at_least": -0.05, "more_than": {"better": "c", "than": "d"}}],
+    [
+        {"metrics": []},
+        {"metrics": ["beauty"]},
+        {"as_good": True, "more_than": {"better": "c", "than": "d"}},
+        {"metrics": ["share"]},
+        {"figure": "toy"},
+        {"figure": "toy", "metrics": ["share"], "as_good": True},
+        {"near_t": 50},
+    ],
 )
 def test_claims_that_make_no_sense(changes: dict) -> None:
     with pytest.raises(ValidationError):
@@ -105,10 +131,30 @@ def test_claims_that_make_no_sense(changes: dict) -> None:
 def test_in_the_full_grid_claims_have_their_seeds() -> None:
     experiments = load_experiments("config/experiments.yaml")
     full = check_config(yaml.safe_load(Path("config/full.yaml").read_text()))
-    compared = {run for one in experiments.claims for run in one.runs}
+    compared = {run for one in load_claims(Path("config/claims.yaml")) for run in one.runs}
     assert {run for run in experiments.runs if full.seeds_of(run) == [0, 1, 2]} == compared
     default = experiments.of_grid("default")
     assert all(Config().seeds_of(run) == [0] for run in default.runs)
     assert {"table1", "table2", "table3"} == set(default.tables)
     assert not default.series
     assert set(experiments.tables) == set(default.tables) | {"table4", "probability"}
+
+
+def test_the_papers_world_has_the_runs_of_tables_1_to_4() -> None:
+    runs = load_experiments(Path("config/paper_experiments.yaml")).runs
+    lacking = {run for one in load_claims(Path("config/claims.yaml")) for run in one.runs} - set(runs)
+    assert lacking == {"p-constant-100", "seen-rc-own", "plain-60", "rc-60"}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("[]", "must hold claims"), ("claims: [{text: a}]", "claims.0"), ("claims: {", "not valid YAML")],
+)
+def test_bad_claims_are_one_line(text: str, named: str, tmp_path: Path) -> None:
+    file = tmp_path / "claims.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=named) as caught:
+        load_claims(file)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="there is no file"):
+        load_claims(tmp_path / "none.yaml")

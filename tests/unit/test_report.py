@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from randcond.claims import Claim, Finding, Verdict
 from randcond.errors import UserError
+from randcond.figures.output import FigureScore, FigureScores
 from randcond.report import (
     PAPER_RESULTS,
     Files,
@@ -23,6 +25,7 @@ from randcond.report import (
     grids,
     inputs,
     latex,
+    ledger,
     machine,
     page,
     tables,
@@ -43,6 +46,7 @@ RUNS = {
         "texts": ["unseen", "pool"],
     },
     "missing": {"student": "c-base", "random_conditioning": {"kind": "constant", "p": 0.5}},
+    "untabled": {"student": "b-base", "size": 60},
 }
 
 
@@ -246,10 +250,80 @@ def test_claims_have_verdicts_from_the_scores(tmp_path: Path) -> None:
     report = world.build()
     frame = pd.read_csv(report / "tables/claims.csv")
     assert frame["verdict"].tolist() == ["reproduced", "reproduced", "not run"]
-    assert frame["effect"].tolist()[:2] == pytest.approx([4.0, 0.5])
+    assert frame["claim_verdict"].tolist() == ["reproduced", "reproduced", "not run"]
+    assert frame["gain"].tolist()[:2] == pytest.approx([4.0, 0.5])
+    assert frame["needed"].tolist()[:2] == [0, 0] and math.isnan(frame["needed"][2])
     text = (report / "index.html").read_text()
-    assert "2 reproduced, 1 not run" in text
+    assert "Of 2 claims: 1 reproduced, 1 not run. Of their 3 comparisons: 2 reproduced, 1 not run." in text
     assert "Swapping &lt;b&gt;helps&lt;/b&gt;" in text
+
+
+def test_a_claim_by_several_metrics_has_one_verdict() -> None:
+    claim = Claim(text="x", source="y", better="a", than="b", metrics=["fid", "is", "clip"])
+
+    def tested(*verdicts: Verdict) -> Verdict:
+        found = [Finding("fid", 1.0, 0.0, None, None, [0], verdict) for verdict in verdicts]
+        return ledger.Tested(claim, [ledger.Entry(claim, tables.METRICS[0], one) for one in found]).verdict
+
+    assert tested("reproduced", "reproduced") == "reproduced"
+    assert tested("reproduced", "undecided") == "undecided"
+    assert tested("reproduced", "undecided", "not reproduced") == "not reproduced"
+    assert tested("not run", "not run") == "not run"
+    assert tested("reproduced", "not run") == "undecided"
+
+
+def test_who_has_hardly_learned_decides_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path, [0, 1, 2])
+    for (run, seed), score in world.scores.items():
+        metrics = score["splits"]["all"]["metrics"]
+        metrics["fid"]["value"] = (5.0 if run == "seen-rc" else 9.0) + seed / 1000
+        metrics["named"]["value"] = {"teacher": 0.9, "seen-rc": 0.22}.get(run, 0.5)
+    report = world.build()
+    frame = pd.read_csv(report / "tables/claims.csv", keep_default_na=False)
+    assert frame["verdict"].tolist() == ["undecided", "undecided", "not run"]
+    assert frame["hardly_learned"].tolist() == ["seen-rc", "seen-rc", ""]
+    assert "hardly learned: seen-rc" in (report / "index.html").read_text()
+    world.scores["seen-rc", 0]["splits"]["all"]["metrics"]["named"]["value"] = 0.25  # now 0.23 of 0.9 on average
+    assert pd.read_csv(world.build() / "tables/claims.csv")["verdict"][0] == "reproduced"
+
+
+def test_claims_on_figures_are_judged_from_their_shares() -> None:
+    shares = {("condition", 51): 0.1, ("image", 51): 0.3, ("condition", 951): 0.9, ("image", 951): 0.0}
+    measured = FigureScores(
+        settings={},
+        scores=[
+            FigureScore(seed=seed, t=t, metric=metric, value=value + seed / 100, count=32)
+            for (metric, t), value in shares.items()
+            for seed in range(3)
+        ]
+        + [FigureScore(seed=s, model="with", metric="threes", value=0.5, count=9) for s in range(3)],
+    )
+    base = {"text": "x", "source": "y", "figure": "f", "metrics": ["share"]}
+    late = Claim.model_validate(base | {"better": "condition", "than": "image", "near_t": 999})
+    early = Claim.model_validate(base | {"better": "condition", "than": "image", "near_t": 0})
+    model = Claim.model_validate(base | {"better": "threes, with", "than": "threes, with"})
+    found = [one.entries[0] for one in ledger.judged([late, early, model], {}, {"f": measured})]
+    assert [entry.finding.verdict for entry in found] == ["reproduced", "not reproduced", "undecided"]
+    assert [entry.where for entry in found] == ["t = 951", "t = 51", "–"]
+    assert found[0].finding.effect == pytest.approx(0.9)
+    assert ledger.judged([late], {}, {})[0].verdict == "not run"
+
+
+def test_the_benchmarks_captions_stand_for_all(finished: World) -> None:
+    scores = inputs.read_scores(finished.score_files(), inputs.Settings.model_validate(finished.settings))
+    score = scores["seen-rc"][0]
+    expected = score.splits["all"].metrics.fid.value
+    score.splits["coco30k"] = score.splits.pop("all")
+    assert ledger.values([score], "all", "fid") == {0: expected}
+    assert ledger.values([score], "unseen", "fid") == {0: score.splits["unseen"].metrics.fid.value}
+
+
+def test_single_trainings_are_drawn_hollow(tmp_path: Path) -> None:
+    world = World(tmp_path, [0, 1, 2])
+    del world.scores["base-plain", 1], world.scores["base-plain", 2]
+    svg = (world.build() / "figures/figure7.svg").read_text()
+    assert svg.count("fill: #ffffff; stroke: #1f77b4") >= 5  # one in each panel
+    assert "fill: #ffffff; stroke: #ff7f0e" not in svg
 
 
 def test_size_curves_hold_the_scores(finished: World) -> None:
@@ -272,7 +346,8 @@ def test_what_was_not_run_says_so(finished: World) -> None:
         found = cell(frame, row=row, metric="fid")
         assert (found["measured"], found["error_kind"], found["count"]) == ("", "not run", "")
     text = (finished.folder / "report/index.html").read_text()
-    assert text.count('missing">not run</td>') >= 10
+    assert text.count('missing">not run</td>') >= 6
+    assert cell(frame, row="6", metric="fid")["run"] == ""  # the paper's alone: a dash, not a run that failed
     assert (
         r" & not run & not run & not run & not run & not run & 0 \\"
         in (finished.folder / "report/tables/table1.tex").read_text()
@@ -515,7 +590,7 @@ def test_measured_and_paper_numbers_have_columns_of_their_own(finished: World) -
 def test_command_line(world: World, tmp_path: Path) -> None:
     arguments = ["--settings", json.dumps(world.settings), "--scores", *map(str, world.score_files())]
     parsed = parser().parse_args([*arguments, "--prompts", "p.parquet", "--output", str(tmp_path / "out")])
-    assert len(parsed.scores) == 4 and parsed.paper_results == PAPER_RESULTS
+    assert len(parsed.scores) == 5 and parsed.paper_results == PAPER_RESULTS
     assert inputs.read_settings(parsed.settings).title == "Emoji report"
     with pytest.raises(UserError, match="tables: Field required"):
         inputs.read_settings(json.dumps({k: v for k, v in world.settings.items() if k != "tables"}))

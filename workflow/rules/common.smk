@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from randcond.assets import needed, read_assets
+from randcond.claims import load_claims
 from randcond.config import check_config
 from randcond.experiments import load_experiments
 from randcond.errors import UserError
@@ -16,6 +17,7 @@ try:
     CONFIG = check_config(config)
     EXPERIMENTS = load_experiments(CONFIG.experiments).of_grid(CONFIG.grid)
     CONFIG.check_experiments(EXPERIMENTS)
+    CLAIMS = load_claims(Path(CONFIG.claims))
 except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     os._exit(1)  # before any job, and without Snakemake's traceback
@@ -45,12 +47,14 @@ wildcard_constraints:
     images="rendered|real",
 
 
-def settings(**values):
-    """A rule's one params value: the settings it reads, as JSON, so that nothing else reruns it."""
+def settings(in_order=False, **values):
+    """A rule's one params value: the settings it reads, as JSON, so that nothing else reruns it.
+
+    in_order: the order of what is named counts, as that of the tables on a page."""
     plain = {
         k: v.model_dump() if hasattr(v, "model_dump") else v for k, v in values.items()
     }
-    return json.dumps(plain, sort_keys=True)
+    return json.dumps(plain, sort_keys=not in_order)
 
 
 def code(*modules):
@@ -186,11 +190,13 @@ def report_settings():
     for grid in experiments["grids"]:
         grid["benchmark"] = CONFIG.prompts.benchmark
     return settings(
+        in_order=True,
         title="Random conditioning with distillation",
         world=CONFIG.world,
         name=CONFIG.name,
         seeds=CONFIG.seeds,
         count=CONFIG.prompts.count,
+        claims=[claim.model_dump() for claim in CLAIMS],
         **experiments,
         settings=CONFIG.model_dump(),
     )

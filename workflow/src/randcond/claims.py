@@ -8,22 +8,26 @@ below, and *undecided* otherwise, above all with fewer than two seeds.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from scipy import stats
 
-LOWER_IS_BETTER = ("fid", "kid")
+from randcond.fields import Section, validated
+from randcond.yaml_file import read_yaml
+
+LOWER_IS_BETTER = ("fid", "fid_clean", "kid")
+# "As good as" means not worse by more than this part of the value. CLIP scores span less of their scale than the rest.
+TOLERANCE = {"fid": 0.05, "fid_clean": 0.05, "kid": 0.05, "is": 0.05, "clip": 0.02, "named": 0.05}
 
 Verdict = Literal["reproduced", "not reproduced", "undecided", "not run"]
 Scores = Mapping[str, Mapping[int, float]]  # run -> seed -> value of the metric
 
 
-class Pair(BaseModel):
+class Pair(Section):
     """Two runs: ``better`` should beat ``than``."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     better: str
     than: str
@@ -37,29 +41,56 @@ class Claim(Pair):
         source: Where the paper says so.
         metrics: Compared one by one, a verdict each.
         split: The prompts that are compared.
-        at_least: The effect that the claim needs, as a part of ``than``'s value: 0 for "better", -0.05 for "as good
-            as", 5% being the tolerance.
+        as_good: The claim is that ``better`` is as good as ``than``, within the metric's ``TOLERANCE``.
         more_than: For "the gain is larger here than there": the pair there.
+        figure: For a claim of the paper's figures 2, 3 and 5: which one. ``better`` and ``than`` are then two of the
+            shares it measures, ``<metric>`` or ``<metric>, <model>``, and the metric is ``share``.
+        near_t: The timestep that a figure's shares are of; the nearest one that it has.
     """
 
     text: str
     source: str
-    metrics: list[Literal["fid", "kid", "is", "clip", "named"]] = Field(min_length=1)
-    split: Literal["all", "seen", "unseen"] = "all"
-    at_least: float = Field(default=0.0, gt=-1, lt=1)
+    metrics: list[Literal["fid", "fid_clean", "kid", "is", "clip", "named", "share"]] = Field(min_length=1)
+    split: Literal["all", "seen", "unseen", "coco30k"] = "all"
+    as_good: bool = False
     more_than: Pair | None = None
+    figure: str | None = None
+    near_t: int | None = None
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Claim":
-        if self.more_than is not None and self.at_least:
-            raise ValueError("at_least: a comparison of two gains (more_than) takes none")
+        if self.more_than is not None and self.as_good:
+            raise ValueError("as_good: a comparison of two gains (more_than) takes no tolerance")
+        if ("share" in self.metrics) != (self.figure is not None) or (self.figure and self.metrics != ["share"]):
+            raise ValueError("metrics: share is the one metric of a claim on a figure, and of no other")
+        if self.figure and (self.as_good or self.more_than):
+            raise ValueError("figure: a claim on a figure compares two of its shares, nothing else")
+        if self.near_t is not None and self.figure is None:
+            raise ValueError("near_t: only figures have timesteps")
         return self
 
     @property
     def runs(self) -> list[str]:
         """All runs that the claim compares."""
+        if self.figure is not None:
+            return []
         pairs = [self, self.more_than] if self.more_than else [self]
         return [run for pair in pairs for run in (pair.better, pair.than)]
+
+
+class Claims(Section):
+    """The claims file."""
+
+    claims: list[Claim]
+
+
+def load_claims(path: Path) -> list[Claim]:
+    """The claims file. Claims on runs that an experiments file lacks are not tested there, and the report says so.
+
+    Raises:
+        UserError: If it is missing, no YAML, or wrong.
+    """
+    return validated(Claims, read_yaml(path, "claims", "claims"), str(path)).claims
 
 
 @dataclass(frozen=True)
@@ -68,16 +99,16 @@ class Finding:
 
     Attributes:
         effect: Mean gain over ``seeds``, positive where the claim points; None without a common seed.
-        low, high: Its 95% interval over seeds; None with fewer than two seeds.
-        needed: The effect must be above this.
+        needed: What the gain must be above: 0, or less by the tolerance; the mean over seeds. None as ``effect``.
+        low, high: 95% interval over seeds of the gain less what is needed; None with fewer than two seeds.
         seeds: Seeds that all runs of the claim have.
     """
 
     metric: str
     effect: float | None
+    needed: float | None
     low: float | None
     high: float | None
-    needed: float
     seeds: list[int]
     verdict: Verdict
 
@@ -90,23 +121,24 @@ def judge(claim: Claim, metric: str, scores: Scores) -> Finding:
         metric: One of its metrics.
         scores: Values of that metric on the claim's split. The teacher has one sample set; it pairs with every seed.
     """
-    seeds = _common_seeds([scores.get(run, {}) for run in claim.runs if run != "teacher"])
-    if not seeds or any(not scores.get(run) for run in claim.runs):
-        return Finding(metric, None, None, None, 0.0, [], "not run")
+    pairs = [claim, claim.more_than] if claim.more_than else [claim]
+    compared = [one for pair in pairs for one in (pair.better, pair.than)]
+    seeds = _common_seeds([scores.get(run, {}) for run in compared if run != "teacher"])
+    if not seeds or any(not scores.get(run) for run in compared):
+        return Finding(metric, None, None, None, None, [], "not run")
     gains = _gains(claim, metric, scores, seeds)
-    margins = np.zeros(len(seeds))
+    needed = np.zeros(len(seeds))
     if claim.more_than is not None:
         gains = gains - _gains(claim.more_than, metric, scores, seeds)
-    elif claim.at_least:
-        margins = claim.at_least * np.abs([_value(scores, claim.than, seed) for seed in seeds])
-    effect, needed = float(gains.mean()), float(margins.mean())
+    elif claim.as_good:
+        needed = -TOLERANCE[metric] * np.abs([_value(scores, claim.than, seed) for seed in seeds])
+    effect, least = float(gains.mean()), float(needed.mean())
     if len(seeds) < 2:
-        return Finding(metric, effect, None, None, needed, seeds, "undecided")
-    low, high = _interval(gains)
-    # what is needed varies with the seed as well: the verdict is on the difference, paired
-    least, most = _interval(gains - margins)
-    verdict: Verdict = "reproduced" if least > 0 else "not reproduced" if most < 0 else "undecided"
-    return Finding(metric, effect, low, high, needed, seeds, verdict)
+        return Finding(metric, effect, least, None, None, seeds, "undecided")
+    # what is needed varies with the seed as well: the interval is of the difference, paired
+    low, high = _interval(gains - needed)
+    verdict: Verdict = "reproduced" if low > 0 else "not reproduced" if high < 0 else "undecided"
+    return Finding(metric, effect, least, low, high, seeds, verdict)
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from randcond.files import read_json
 from randcond.report import grids, inputs, ledger
 from randcond.report.tables import Measured, Metric, estimate, shown_metrics
 
-SPLITS = ("all", "seen", "unseen")
+SPLITS = ("all", "seen", "unseen", "coco30k")
 Scores = dict[str, list[inputs.Score]]
 
 
@@ -46,7 +46,7 @@ def table(scores: Scores) -> Table:
     shown.add_column("metric")
     for head in (first, second, "gain [95%, paired]", "seeds"):
         shown.add_column(head, justify="right")
-    for split in SPLITS:
+    for split in shared_splits(scores):
         for metric in shown_metrics(scores):
             claim = Claim.model_validate(
                 {"text": "", "source": "", "better": second, "than": first, "metrics": [metric.key], "split": split}
@@ -55,19 +55,27 @@ def table(scores: Scores) -> Table:
             entry = ledger.Entry(claim, metric, judge(claim, metric.key, values))
             cells = [_text(estimate([one.splits[split] for one in scores[run]], metric.key), metric) for run in scores]
             seeds = ", ".join(map(str, entry.finding.seeds)) or "none in common"
-            shown.add_row(split, f"{metric.name} {metric.arrow}", *cells, entry.effect, seeds)
+            shown.add_row(split, f"{metric.name} {metric.arrow}", *cells, entry.beyond, seeds)
     return shown
 
 
-def write_grids(folder: Path, runs: list[str], count: int, output: Path) -> list[Path]:
-    """Write the runs' samples of the same prompts, one picture for seen and one for unseen concepts."""
+def shared_splits(scores: Scores) -> list[str]:
+    """The splits that both runs were scored on, whatever the seed."""
+    return [name for name in SPLITS if all(name in score.splits for several in scores.values() for score in several)]
+
+
+def write_grids(folder: Path, scores: Scores, count: int, output: Path) -> list[Path]:
+    """Write the runs' samples of the same prompts: seen and unseen concepts apart, or the benchmark's."""
+    runs, shared = list(scores), shared_splits(scores)
+    benchmark = next(iter(scores.values()))[0].splits.get("coco30k")
     prompts = inputs.read_prompts(folder / "prompts/evaluation.parquet")
     samples = grids.shards(path for run in runs for path in (folder / "samples" / run).glob("*/*.zip"))
     seeds = sorted(set.intersection(*({seed for name, seed in samples if name == run} for run in runs)))
     output.mkdir(parents=True, exist_ok=True)
     written = []
-    for number, split in enumerate(("seen", "unseen"), 1):
-        grid = inputs.Grid(title=split, split=split, runs=runs, count=count)
+    for number, split in enumerate([name for name in ("seen", "unseen") if name in shared] or ["coco30k"], 1):
+        first = benchmark.count if benchmark else None
+        grid = inputs.Grid(title=split, split=split, runs=runs, count=count, benchmark=first)
         written.append(output / grids.fill(number, grid, prompts, samples, seeds, output).file)
     return written
 
@@ -84,9 +92,10 @@ def main(argv: list[str] | None = None) -> None:
     if runs[0] == runs[1]:
         sys.exit(f"error: {runs[0]} cannot be compared with itself; name two runs")
     try:
-        Console().print(table(read_runs(arguments.folder, runs)))
+        scores = read_runs(arguments.folder, runs)
+        Console().print(table(scores))
         output = arguments.folder / "compare" / "-and-".join(runs)
-        for path in write_grids(arguments.folder, runs, arguments.count, output):
+        for path in write_grids(arguments.folder, scores, arguments.count, output):
             print(path)
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -199,6 +199,7 @@ class Config(Section):
     sources: Sources = Sources()
     gpus: Gpus = Gpus()
     experiments: str = "config/experiments.yaml"
+    claims: str = "config/claims.yaml"
     grid: GridName = "default"
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     more_seeds: dict[str, list[Seed]] = {}  # of some runs, besides seeds

@@ -1,16 +1,15 @@
-"""The experiments file: its schema; runs, and the tables, plots, grids and claims that name them."""
+"""The experiments file: its schema; runs, and the tables, plots and grids that name them."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from randcond.catalogue import CHANNEL_STUDENTS, STUDENTS
-from randcond.claims import Claim
 from randcond.conditioning import probability
 from randcond.errors import UserError
 from randcond.fields import Positive, Section, validated
+from randcond.yaml_file import read_yaml
 
 Split = Literal["all", "seen", "unseen", "coco30k"]
 GridName = Literal["default", "full"]
@@ -72,9 +71,9 @@ class Run(Section):
 
 
 class Row(Section):
-    """A row of a table: a run (or the teacher) beside the paper's row."""
+    """A row of a table: a run (or the teacher, or nothing of ours) beside the paper's row."""
 
-    run: str
+    run: str | None
     paper: str | None = None
     label: str
 
@@ -115,13 +114,12 @@ class Series(Section):
 
 
 class Experiments(Section):
-    """The runs, and the tables, figures and claims that name them."""
+    """The runs, and the tables and figures that name them."""
 
     runs: dict[RunName, Run]
     tables: dict[str, Table]
     grids: list[Grid] = []
     series: dict[str, Series] = {}
-    claims: list[Claim] = []
 
     def of_grid(self, grid: GridName) -> "Experiments":
         """Without the runs, tables and plots that only the full grid has, unless ``grid`` is full."""
@@ -135,16 +133,14 @@ class Experiments(Section):
 
     @model_validator(mode="after")
     def _runs_exist(self) -> "Experiments":
-        for claim in self.claims:
-            for run in claim.runs:
-                self._check(run, f"claims: {claim.text!r}")
         for name, series in self.series.items():
             for line in series.lines:
                 for run in line.runs:
                     self._check(run, f"series.{name}")
         for name, table in self.tables.items():
             for row in table.rows:
-                self._check(row.run, f"tables.{name}")
+                if row.run is not None:
+                    self._check(row.run, f"tables.{name}")
         for grid in self.grids:
             for run in grid.runs:
                 self._check(run, "grids")
@@ -161,14 +157,4 @@ def load_experiments(path: Path) -> Experiments:
     Raises:
         UserError: If it is missing, no YAML, or wrong.
     """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"experiments: there is no file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"experiments: {path} is no readable text file ({error})") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: must hold runs and tables")
-    return validated(Experiments, values, str(path))
+    return validated(Experiments, read_yaml(Path(path), "experiments", "runs and tables"), str(path))

@@ -1,8 +1,8 @@
 """The report: the paper's tables beside the measured ones, samples, plots, and what they were made with.
 
 Run it with ``python -m randcond.report``. Its folder holds ``index.html`` (one file that needs nothing else),
-``tables/<table>.csv`` and ``.tex``, ``tables/claims.csv``, ``figures/`` with the data behind each plot, and
-``scores/<run>/<seed>.json``, the files that every measured number comes from.
+``tables/<table>.csv`` and ``.tex``, ``tables/claims.csv``, ``figures/`` with the data behind each plot, and the files
+that every measured number comes from: ``scores/<run>/<seed>.json``, ``costs/<run>.json`` and ``figures/<figure>/``.
 """
 
 import shutil
@@ -70,14 +70,15 @@ def build(settings: inputs.Settings, files: Files, output: Path) -> None:
     parts = {name: tables.parts(name, table, scores, reported) for name, table in settings.tables.items()}
     metrics = tables.shown_metrics(scores)
     histories = inputs.read_histories(files.histories)
-    claims = ledger.entries(settings.claims, scores)
+    drawn = paper_figures.read(files.figures)
+    claims = ledger.judged(settings.claims, scores, {one.name: one.measured for one in drawn})
     made, environments = origins.origins(scores, files.logs)
     with atomic_path(output) as folder:
         (folder / "tables").mkdir(parents=True)
         (folder / "figures").mkdir()
         _write_tables(settings, parts, metrics, folder / "tables")
         ledger.tidy(claims).to_csv(folder / "tables/claims.csv", index=False, lineterminator="\n")
-        _copy_scores(scores, folder / "scores")
+        _copy_sources(scores, files.costs, drawn, folder)
         probability_svg, curves = figures.probability_curves(settings.runs, folder / "figures")
         content = page.Content(
             tables=parts,
@@ -86,7 +87,8 @@ def build(settings: inputs.Settings, files: Files, output: Path) -> None:
             series=_series(settings, scores, folder / "figures"),
             scores=scores,
             grids=_grids(settings, files, folder / "figures"),
-            paper_figures=paper_figures.read(files.figures),
+            paper_figures=drawn,
+            steps={run: int(entries[-1]["step"]) for (run, _), entries in histories.items() if entries},
             loss_svg=figures.loss_curves(histories, folder / "figures") if any(histories.values()) else "",
             probability_svg=probability_svg,
             curves=curves,
@@ -125,11 +127,21 @@ def _student_costs(settings: inputs.Settings, files: Files, folder: Path) -> dic
     return found
 
 
-def _copy_scores(scores: dict[str, list[inputs.Score]], folder: Path) -> None:
+def _copy_sources(
+    scores: dict[str, list[inputs.Score]],
+    costs: Sequence[Path],
+    drawn: list[paper_figures.PaperFigure],
+    folder: Path,
+) -> None:
     for run, several in scores.items():
-        (folder / run).mkdir(parents=True)
+        (folder / "scores" / run).mkdir(parents=True)
         for score in several:
-            shutil.copyfile(score.path, folder / run / f"{score.seed}.json")
+            shutil.copyfile(score.path, folder / "scores" / run / f"{score.seed}.json")
+    for path in costs:
+        (folder / "costs").mkdir(exist_ok=True)
+        shutil.copyfile(path, folder / "costs" / f"{path.parent.name}.json")
+    for one in drawn:
+        shutil.copytree(one.folder, folder / "figures" / one.name, ignore=shutil.ignore_patterns(".*"))
 
 
 def _series(settings: inputs.Settings, scores: dict[str, list[inputs.Score]], folder: Path) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Plots, as SVG beside a CSV of what they show. The same data give the same bytes."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ def size_curves(name: str, series: Series, sizes: dict[str, int], scores: dict[s
         scores: Scores by run; runs without any are left out.
         folder: Where to write.
 
+    Filled points with a solid bar are means over seeds, hollow ones with a dotted bar single trainings.
+
     Returns:
         The SVG; empty if none of the runs was scored.
     """
@@ -108,12 +111,14 @@ def size_curves(name: str, series: Series, sizes: dict[str, int], scores: dict[s
         folder / f"{name}.csv", index=False, lineterminator="\n"
     )
     panels = list(dict.fromkeys(frame["metric"]))
-    figure = Figure(figsize=(3.2 * len(panels), 3.4), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    columns = min(3, len(panels))
+    height = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(3.2 * columns, 2.9 * height + 0.5), layout="constrained")
+    places = list(figure.subplots(height, columns, squeeze=False).flat)
+    for axes, metric in zip(places, panels, strict=False):
         for number, line in enumerate(series.lines):
             part = frame[(frame["line"] == line.label) & (frame["metric"] == metric)].sort_values("size")
-            values, errors = part["value"] * metric.scale, part["error95"] * metric.scale
-            axes.errorbar(part["size"], values, errors, label=line.label, marker="o", capsize=3, **_look(number))
+            _points(axes, part.assign(size=part["size"] * 1.04**number), metric.scale, number, line.label)
         axes.set_xscale("log")
         axes.set_xticks(sorted(set(frame["size"])), [str(size) for size in sorted(set(frame["size"]))])
         axes.minorticks_off()
@@ -121,9 +126,23 @@ def size_curves(name: str, series: Series, sizes: dict[str, int], scores: dict[s
         axes.set_title(f"{metric.name} {metric.arrow}", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
+    for empty in places[len(panels) :]:
+        empty.set_axis_off()
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     return _write(figure, folder / f"{name}.svg")
+
+
+def _points(axes: Axes, part: pd.DataFrame, scale: float, number: int, label: str) -> None:
+    look = _look(number)
+    axes.plot(part["size"], part["value"] * scale, label=label, **look)
+    for _, one in part.iterrows():
+        single = one["seeds"] == 1
+        style: dict[str, Any] = {"color": look["color"], "markerfacecolor": "white" if single else look["color"]}
+        value, error = one["value"] * scale, one["error95"] * scale
+        drawn = axes.errorbar(one["size"], value, error, marker="o", capsize=3, **style)
+        if single:
+            drawn.lines[2][0].set_linestyle(":")
 
 
 def conditioning_name(settings: dict[str, Any] | None) -> str:

@@ -1,99 +1,201 @@
 """The ledger: each claim of the paper, what the scores say of it, and the verdict that follows."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import get_args
 
+import numpy as np
 import pandas as pd
 
-from randcond.claims import Claim, Finding, judge
+from randcond.claims import Claim, Finding, Scores, Verdict, judge
+from randcond.figures.output import FigureScores
 from randcond.report.inputs import Score
 from randcond.report.tables import NONE, Metric, shown_metrics
+
+SHARE = Metric("share", "share, %", 100, 1, False, False)  # of a figure
+# A student that names less than this part of the teacher's concepts right has hardly learned: it decides no claim.
+LEARNED = 0.25
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A claim by one metric."""
+    """A claim by one metric.
+
+    Attributes:
+        unlearned: Runs of the claim that have hardly learned to draw, for which nothing is decided.
+        t: The timestep of a figure's shares.
+    """
 
     claim: Claim
     metric: Metric
     finding: Finding
+    unlearned: tuple[str, ...] = ()
+    t: int | None = None
 
     @property
-    def effect(self) -> str:
-        """The gain with its interval, in the metric's units; positive where the claim points."""
-        found = self.finding
-        if found.effect is None:
-            return NONE
-        if found.low is None or found.high is None:
-            return self._signed(found.effect)
-        return f"{self._signed(found.effect)} [{self._signed(found.low)}, {self._signed(found.high)}]"
+    def gain(self) -> str:
+        """In the metric's units; positive where the claim points."""
+        return self._signed(self.finding.effect)
 
     @property
     def needed(self) -> str:
         """What the gain must be above."""
-        return NONE if self.finding.effect is None else self._signed(self.finding.needed)
+        return "0" if self.finding.needed == 0 else self._signed(self.finding.needed)
+
+    @property
+    def beyond(self) -> str:
+        """The gain less what is needed, with the interval that the verdict is from."""
+        found = self.finding
+        if found.effect is None or found.needed is None:
+            return NONE
+        middle = self._signed(found.effect - found.needed)
+        if found.low is None:
+            return middle
+        return f"{middle} [{self._signed(found.low)}, {self._signed(found.high)}]"
+
+    @property
+    def where(self) -> str:
+        """The split, or the timestep."""
+        if self.claim.figure is None:
+            return self.claim.split
+        return NONE if self.t is None else f"t = {self.t}"
 
     @property
     def better(self) -> str:
         """The run or the gain that should be larger."""
         claim = self.claim
-        return claim.better if claim.more_than is None else f"{claim.better} over {claim.than}"
+        return claim.better if claim.more_than is None else f"the gain of {claim.better} over {claim.than}"
 
     @property
     def than(self) -> str:
         """What it is compared with."""
         claim = self.claim
-        return claim.than if claim.more_than is None else f"{claim.more_than.better} over {claim.more_than.than}"
+        return (
+            claim.than if claim.more_than is None else f"that of {claim.more_than.better} over {claim.more_than.than}"
+        )
 
-    def _signed(self, value: float) -> str:
-        return f"{value * self.metric.scale:+.{self.metric.digits}f}"
+    def _signed(self, value: float | None) -> str:
+        return NONE if value is None else f"{value * self.metric.scale:+.{self.metric.digits}f}"
 
 
-def entries(claims: list[Claim], scores: dict[str, list[Score]]) -> list[Entry]:
-    """Every claim by every metric of it that the scores have, in the order of the claims."""
+@dataclass(frozen=True)
+class Tested:
+    """A claim by all its metrics."""
+
+    claim: Claim
+    entries: list[Entry]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Reproduced by all metrics, or not by one of them, or undecided."""
+        found = {entry.finding.verdict for entry in self.entries}
+        if len(found) < 2:
+            return found.pop() if found else "not run"
+        return "not reproduced" if "not reproduced" in found else "undecided"
+
+
+def judged(
+    claims: list[Claim], scores: dict[str, list[Score]], figures: Mapping[str, FigureScores] | None = None
+) -> list[Tested]:
+    """Every claim by every metric of it that the scores have, in the order of the claims.
+
+    Args:
+        claims: The claims.
+        scores: Scores by run.
+        figures: What the paper's figures 2, 3 and 5 measured, by the figures' names.
+    """
+    unlearned = hardly_learned(scores)
+    return [
+        Tested(claim, [_on_figure(claim, figures or {})] if claim.figure else _on_runs(claim, scores, unlearned))
+        for claim in claims
+    ]
+
+
+def hardly_learned(scores: dict[str, list[Score]]) -> set[str]:
+    """Runs that name less than ``LEARNED`` of what the teacher names right, in worlds that name what they see."""
+    named = {run: values(several, "all", "named") for run, several in scores.items()}
+    means = {run: float(np.mean(list(found.values()))) for run, found in named.items() if found}
+    return {run for run, mean in means.items() if "teacher" in means and mean < LEARNED * means["teacher"]}
+
+
+def _on_runs(claim: Claim, scores: dict[str, list[Score]], unlearned: set[str]) -> list[Entry]:
     result = []
-    for claim in claims:
-        for metric in shown_metrics(scores):
-            if metric.key in claim.metrics:
-                found = {run: values(several, claim.split, metric.key) for run, several in scores.items()}
-                result.append(Entry(claim, metric, judge(claim, metric.key, found)))
+    for metric in shown_metrics(scores):
+        if metric.key not in claim.metrics:
+            continue
+        found = {run: values(several, claim.split, metric.key) for run, several in scores.items()}
+        finding = judge(claim, metric.key, found)
+        lacking = tuple(run for run in dict.fromkeys(claim.runs) if run in unlearned)
+        if lacking and finding.verdict != "not run":
+            finding = replace(finding, verdict="undecided")
+        result.append(Entry(claim, metric, finding, lacking))
     return result
 
 
+def _on_figure(claim: Claim, figures: Mapping[str, FigureScores]) -> Entry:
+    measured = figures.get(claim.figure or "")
+    if measured is None:
+        return Entry(claim, SHARE, judge(claim, SHARE.key, {}))
+    frame = measured.frame()
+    t = None
+    if claim.near_t is not None:
+        t = min(frame["t"].dropna().astype(int), key=lambda one: abs(one - claim.near_t))
+        frame = frame[frame["t"] == t]
+    names = frame["metric"] + frame["model"].map(lambda model: f", {model}" if model else "")
+    shares: Scores = {
+        str(name): dict(zip(rows["seed"].astype(int), rows["value"], strict=True))
+        for name, rows in frame.groupby(names)
+    }
+    return Entry(claim, SHARE, judge(claim, SHARE.key, shares), t=t)
+
+
 def values(several: list[Score], split: str, metric: str) -> dict[int, float]:
-    """The metric by seed, where the scores have it."""
+    """The metric by seed, where the scores have it. The benchmark's captions stand for ``all`` where they are all."""
     found = {}
     for score in several:
-        estimate = score.splits[split].metrics.get(metric) if split in score.splits else None
+        part = score.splits.get(split) or (score.splits.get("coco30k") if split == "all" else None)
+        estimate = part.metrics.get(metric) if part else None
         if estimate is not None:
             found[score.seed] = estimate.value
     return found
 
 
-def summary(found: list[Entry]) -> str:
-    """How many comparisons came out how, e.g. ``5 reproduced, 1 not reproduced, 30 undecided``."""
-    counts = Counter[str](entry.finding.verdict for entry in found)
-    order = ("reproduced", "not reproduced", "undecided", "not run")
-    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in order if counts[verdict])
+def summary(tested: list[Tested]) -> str:
+    """How many claims and comparisons came out how, e.g. ``Of 14 claims 5 reproduced, 9 undecided; ...``."""
+    claims = _counts([one.verdict for one in tested])
+    comparisons = _counts([entry.finding.verdict for one in tested for entry in one.entries])
+    count = sum(len(one.entries) for one in tested)
+    return f"Of {len(tested)} claims: {claims}. Of their {count} comparisons: {comparisons}."
 
 
-def tidy(found: list[Entry]) -> pd.DataFrame:
-    """One row for each comparison, in the units of the score files."""
+def _counts(verdicts: list[Verdict]) -> str:
+    counts = Counter[str](verdicts)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict) if counts[verdict])
+
+
+def tidy(tested: list[Tested]) -> pd.DataFrame:
+    """One row for each comparison, in the units of the score files; ``low95`` and ``high95`` are of ``beyond``."""
     rows = [
         {
-            "claim": entry.claim.text,
-            "source": entry.claim.source,
+            "claim": one.claim.text,
+            "claim_verdict": one.verdict,
+            "source": one.claim.source,
             "better": entry.better,
             "than": entry.than,
-            "split": entry.claim.split,
+            "split": entry.where,
             "metric": entry.metric.key,
-            "effect": entry.finding.effect,
-            "low95": entry.finding.low,
-            "high95": entry.finding.high,
-            "needed": entry.finding.needed,
-            "seeds": " ".join(map(str, entry.finding.seeds)),
-            "verdict": entry.finding.verdict,
+            "gain": found.effect,
+            "needed": found.needed,
+            "beyond": None if found.effect is None or found.needed is None else found.effect - found.needed,
+            "low95": found.low,
+            "high95": found.high,
+            "seeds": " ".join(map(str, found.seeds)),
+            "verdict": found.verdict,
+            "hardly_learned": " ".join(entry.unlearned),
         }
-        for entry in found
+        for one in tested
+        for entry in one.entries
+        for found in [entry.finding]
     ]
     return pd.DataFrame(rows)

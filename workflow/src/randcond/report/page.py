@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment as Templates
 from jinja2 import FileSystemLoader, StrictUndefined
 
+from randcond.claims import TOLERANCE
 from randcond.report import ledger
 from randcond.report.figures import Curve, conditioning_name
 from randcond.report.grids import FilledGrid, data_uri
@@ -40,11 +41,12 @@ class Content:
 
     tables: dict[str, list[Part]]
     metrics: list[Metric]
-    claims: list[ledger.Entry]
+    claims: list[ledger.Tested]
     series: dict[str, str]
     scores: dict[str, list[Score]]
     grids: list[FilledGrid]
     paper_figures: list[PaperFigure]
+    steps: dict[str, int]
     loss_svg: str
     probability_svg: str
     curves: list[Curve]
@@ -141,6 +143,8 @@ def render(settings: Settings, content: Content, templates: Path) -> str:
         notes={name: interval_note(parts) for name, parts in content.tables.items()},
         agreements=agreements,
         claims_summary=ledger.summary(content.claims),
+        learned=ledger.LEARNED,
+        tolerances=TOLERANCE,
         splits=SPLITS,
         conditioning_name=conditioning_name,
         data_uri=data_uri,

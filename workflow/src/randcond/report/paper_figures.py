@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from scipy import stats
 
 from randcond.conditioning import Exponential
 from randcond.errors import UserError
@@ -27,12 +26,16 @@ class PaperFigure:
         title: Heading.
         pictures: ``data:`` addresses.
         caption: Sentences, with the measured numbers.
+        folder: Where its files are.
+        measured: Its numbers.
     """
 
     name: str
     title: str
     pictures: list[str]
     caption: list[str]
+    folder: Path
+    measured: FigureScores
 
 
 def read(folders: Iterable[Path]) -> list[PaperFigure]:
@@ -52,7 +55,7 @@ def read(folders: Iterable[Path]) -> list[PaperFigure]:
         if not pictures:
             raise UserError(f"{folder}: holds no picture; delete it and run again")
         try:
-            found[folder.name] = PaperFigure(folder.name, title, pictures, caption(Numbers(measured)))
+            found[folder.name] = PaperFigure(folder.name, title, pictures, caption(Numbers(measured)), folder, measured)
         except KeyError as error:
             raise UserError(f"{file}: holds no score of {error.args[0]}; delete {folder} and run again") from None
     return [found[name] for name in FIGURES if name in found]
@@ -77,12 +80,11 @@ class Numbers:
         return chosen["value"]
 
     def share(self, metric: str, model: str) -> str:
-        """``93% ± 2%``: the mean over seeds and the half width of its 95% interval (Student t)."""
+        """``93% (91 to 96)``: the mean over seeds, the smallest and the largest."""
         values = 100 * self.of(metric, model)
         if len(values) == 1:
             return f"{values.mean():.0f}%"
-        half = stats.t.ppf(0.975, len(values) - 1) * values.sem()
-        return f"{values.mean():.0f}% ± {half:.0f}%"
+        return f"{values.mean():.0f}% ({values.min():.0f} to {values.max():.0f})"
 
     def by_t(self, metric: str) -> pd.Series:
         """Mean over seeds at every t, by t."""
@@ -92,9 +94,9 @@ class Numbers:
 
     @property
     def seeds(self) -> str:
-        """What stands behind a ±."""
+        """What stands in brackets."""
         count = self.frame["seed"].nunique()
-        return f"±: 95% interval over {count} seeds (Student t)." if count > 1 else "One seed."
+        return f"Means over {count} seeds, in brackets the smallest and the largest." if count > 1 else "One seed."
 
 
 def _classifier(numbers: Numbers) -> list[str]:

@@ -75,10 +75,12 @@ class Line:
 
     def measured_text(self, metric: Metric) -> str:
         """The measured cell, with the half width of its interval."""
-        if self.run is None or not self.seeds:
+        if self.run is None:
+            return NONE
+        if not self.seeds:
             return NOT_RUN
-        found = self.measured[metric.key]
-        return f"{metric.text(found.value)} ± {metric.text(found.error95)}"
+        found = self.measured.get(metric.key)
+        return f"{metric.text(found.value)} ± {metric.text(found.error95)}" if found else NONE
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,8 @@ def _same_counts(table: str, split: str, first: tuple[Score, Split], other: tupl
 
 
 def _line(row: Row, number: int, split: str, found: list[Split], metrics: Sequence[Metric], paper: Paper) -> Line:
-    measured = {m.key: estimate(found, m.key) for m in metrics} if found else {}
+    had = [m.key for m in metrics if any(one.metrics.get(m.key) is not None for one in found)]
+    measured = {key: estimate(found, key) for key in had}
     name = row.paper.row if row.paper else str(number)
     return Line(name, row.label, row.run, paper.get(row.paper, split), measured, len(found))
 
@@ -179,11 +182,13 @@ class Agreement:
 def agreements(lines: Sequence[Line]) -> list[Agreement]:
     """For each metric of the paper, how many pairs of rows are measured in the paper's order.
 
-    A pair counts as decided where the difference is larger than the two half widths added in quadrature.
+    A pair counts as decided where the difference is larger than the two half widths added in quadrature. The teacher
+    is left out: that it beats its students says nothing about them.
     """
     result = []
     for metric in (m for m in METRICS if m.in_paper):
-        known = [line for line in lines if metric.key in line.paper and metric.key in line.measured]
+        students = [line for line in lines if line.run != "teacher"]
+        known = [line for line in students if metric.key in line.paper and metric.key in line.measured]
         pairs = same = other = 0
         for a, b in combinations(known, 2):
             reported = a.paper[metric.key] - b.paper[metric.key]
