@@ -32,7 +32,7 @@ def test_shipped_configs_pass(on_top: str | None) -> None:
     config.check_experiments(experiments)
     assert config.name == (on_top if on_top in ("smoke", "teacher") else "emoji")
     assert {"table1", "table2", "table3"} <= set(experiments.tables)
-    assert config.distillation.learning_rate == 3e-4  # what lies below stays
+    assert config.distillation.learning_rate.copied == 3e-4  # what lies below stays
 
 
 def test_the_papers_world() -> None:
@@ -44,7 +44,8 @@ def test_the_papers_world() -> None:
     shown = {row.run for table in experiments.tables.values() for row in table.rows}
     assert shown - {None} == {*experiments.runs, "teacher"}
     recipe = config.distillation
-    assert (recipe.batch, recipe.learning_rate, recipe.schedule, recipe.weight_decay) == (256, 5e-5, "constant", 1e-2)
+    assert (recipe.batch, recipe.schedule, recipe.weight_decay) == (256, "constant", 1e-2)
+    assert (recipe.learning_rate.copied, recipe.learning_rate.random) == (5e-5, 5e-5)
     assert config.calibration is not None
     assert {name: bounds.value for name, bounds in config.calibration.scores.items()} == {
         "fid": 13.05, "is": 36.76, "clip": 0.2958,
@@ -84,7 +85,7 @@ BAD_CONFIGS = {
     "seed that numpy does not take": ({"scoring": {"seed": 2**32}}, "scoring.seed"),
     "name that leaves the folder": ({"name": "../x"}, "name"),
     "unknown world": ({"world": "mars"}, "world"),
-    "NaN learning rate": ({"distillation": {"learning_rate": float("nan")}}, "distillation.learning_rate"),
+    "NaN learning rate": ({"distillation": {"learning_rate": {"random": float("nan")}}}, "learning_rate.random"),
     "infinite weight decay": ({"distillation": {"weight_decay": float("inf")}}, "distillation.weight_decay"),
     "ema of one": ({"distillation": {"ema": 1.0}}, "distillation.ema"),
     "ema wanted but off": ({"distillation": {"ema": 0.0}}, "ema"),
@@ -96,8 +97,8 @@ BAD_CONFIGS = {
     "truth for a number": ({"distillation": {"batch": True}}, "distillation.batch"),
     "truth for a seed": ({"seeds": [True]}, "seeds"),
     "number for a truth": ({"distillation": {"gradient_checkpointing": 1}}, "distillation.gradient_checkpointing"),
-    "number of YAML 1.2": ({"distillation": {"learning_rate": "1e-4"}}, "distillation.learning_rate"),
-    "no learning": ({"distillation": {"learning_rate": 0.0}}, "distillation.learning_rate"),
+    "number of YAML 1.2": ({"distillation": {"learning_rate": {"copied": "1e-4"}}}, "learning_rate.copied"),
+    "no learning": ({"distillation": {"learning_rate": {"copied": 0.0}}}, "learning_rate.copied"),
     "negative clip": ({"distillation": {"gradient_clip": -1.0}}, "distillation.gradient_clip"),
     "section left empty": ({"sampling": None}, "sampling"),
     "steps as one number": ({"distillation": {"steps": 800}}, "distillation.steps"),

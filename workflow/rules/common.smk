@@ -124,6 +124,7 @@ def student_settings(wildcards):
     run = run_of(wildcards).model_dump(exclude={"grid"})
     recipe = CONFIG.distillation.model_dump()
     steps = step_count(recipe.pop("steps"), run)
+    recipe["learning_rate"] = recipe["learning_rate"][run["init"]]
     return settings(
         run=run,
         recipe=recipe,

@@ -70,13 +70,20 @@ class Steps(Section):
     random: Positive = 1400
 
 
+class LearningRates(Section):
+    """AdamW's learning rate by where the student's weights come from."""
+
+    copied: Above0 = 3e-4
+    random: Above0 = 1e-3
+
+
 class Distillation(Section):
     """The paper's recipe; a run's own settings are in the experiments file."""
 
     steps: Steps = Steps()
     batch: Positive = 32
     micro_batch: Positive = 32
-    learning_rate: Above0 = 3e-4
+    learning_rate: LearningRates = LearningRates()
     schedule: Literal["constant", "cosine"] = "cosine"
     weight_decay: float = Field(default=1e-2, ge=0)
     gradient_clip: float = Field(default=1.0, ge=0)
