@@ -32,7 +32,7 @@ def test_shipped_configs_pass(on_top: str | None) -> None:
     config.check_experiments(experiments)
     assert config.name == (on_top if on_top in ("smoke", "teacher") else "emoji")
     assert {"table1", "table2", "table3"} <= set(experiments.tables)
-    assert config.distillation.learning_rate.copied == 3e-4  # what lies below stays
+    assert config.distillation.learning_rate.copied == 1e-3  # what lies below stays
 
 
 def test_the_papers_world() -> None:
