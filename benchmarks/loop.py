@@ -77,10 +77,8 @@ class Bare:
 def loop_over_bare(made: Distillation, bare: Bare, batch: int, steps: int, folder: Path) -> list[float]:
     """Seconds of each step of the project's loop, with its clipping, average, texts, pool and noise, over those of the
     bare step right after it: the machine is as fast for the one as for the other."""
-    recipe = Config().distillation
-    values = recipe.model_dump() | {
+    values = Config().distillation.recipe("copied") | {
         "steps": steps,
-        "learning_rate": recipe.learning_rate.copied,
         "batch": batch,
         "micro_batch": batch,
         "cycles": 1,

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 EVALUATOR = ROOT / "workflow/assets/emoji/evaluator"
 COUNT = 6  # prompts of D, and evaluation prompts
 SHARD = 3
-RECIPE = Config().distillation.model_dump(exclude={"steps"}) | {"batch": 2, "micro_batch": 2}
+RECIPE = Config().distillation.recipe("copied") | {"batch": 2, "micro_batch": 2}
 RUN = {
     "student": "b-base", "init": "copied", "prompts": "captions", "rows": "all", "size": None, "images": "rendered",
     "random_conditioning": {"kind": "constant", "p": 1.0}, "texts": ["pool"],

@@ -41,7 +41,7 @@ def arguments(tmp_path: Path, pipeline_folder: Path) -> argparse.Namespace:
     write_pool(tmp_path / "pool.arrow", pool)
     latents = torch.randn(N, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     write_tensors(tmp_path / "0.safetensors", {"latents": latents, "rows": torch.arange(N)})
-    recipe = Config().distillation.model_dump(exclude={"steps"}) | {"batch": 4, "micro_batch": 2}
+    recipe = Config().distillation.recipe("copied") | {"batch": 4, "micro_batch": 2}
     run = {"student": "b-base", "init": "copied", "prompts": "captions", "rows": "all", "size": None, "images": "real"}
     run |= {"random_conditioning": {"kind": "exponential", "rate": 5.0}, "texts": ["pool"]}
     return argparse.Namespace(
@@ -240,10 +240,8 @@ def test_clipping_includes_the_projections(
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
     asked = problem(arguments, teacher, student="c-base")
-    recipe = SimpleNamespace(
-        **Config().distillation.model_dump(exclude={"steps", "batch", "gradient_clip", "micro_batch"}),
-        steps=1, cycles=1, batch=8, micro_batch=4, gradient_clip=1e-3,
-    )  # fmt: skip
+    changes = {"steps": 1, "cycles": 1, "batch": 8, "micro_batch": 4, "gradient_clip": 1e-3}
+    recipe = SimpleNamespace(**Config().distillation.recipe("copied") | changes)
     before = [parameter.clone() for parameter in asked.loss.features.parameters()]
     fit(asked, recipe, "clip")
     assert norms[0] == pytest.approx(1e-3, rel=1e-3)

@@ -52,7 +52,7 @@ class Run:
 
     def distil(self, latents: list[Path], **recipe: object) -> Path:
         output = self.folder / "student"
-        values = Config().distillation.model_dump(exclude={"steps"}) | {"batch": 4, "micro_batch": 2} | recipe
+        values = Config().distillation.recipe("copied") | {"batch": 4, "micro_batch": 2} | recipe
         run = {
             "student": "b-base",
             "init": "copied",

@@ -50,13 +50,13 @@ def test_a_training_step_is_its_parts() -> None:
 
 def test_hours_follow_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CONFIG.parent)
-    one = {line.stage: line for line in plan.plan(paper(), experiments("c-micro"), GPU)}
+    one = {line.stage: line for line in plan.plan(paper(), experiments("c-micro-rc"), GPU)}
     recipe = yaml.safe_load((CONFIG / "paper.yaml").read_text())["distillation"]
     longer = recipe | {"steps": {"copied": 50_000, "random": 100_000}}
-    two = {line.stage: line for line in plan.plan(paper(distillation=longer), experiments("c-micro"), GPU)}
-    line = one["student c-micro"]
+    two = {line.stage: line for line in plan.plan(paper(distillation=longer), experiments("c-micro-rc"), GPU)}
+    line = one["student c-micro-rc"]
     assert line.hours == pytest.approx(50_000 * 256 * operations.step_flops("c-micro", True) / 2e13 / 3600)
-    assert two["student c-micro"].hours == pytest.approx(2 * line.hours)
+    assert two["student c-micro-rc"].hours == pytest.approx(2 * line.hours)
     assert two["render"].hours == one["render"].hours
     assert one["render"].disk == pytest.approx(212_776 * 32_768 / 1e9)
     assert (one["render"].jobs, one["sample"].jobs) == (213, 30 + 30)  # no table asks for more
@@ -64,7 +64,7 @@ def test_hours_follow_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None
     assert line.wall(8) == line.wall(4)  # one job cannot take more than its own GPUs
     text = plan.table(list(one.values()), GPU, "test", 8)
     assert "a test" in text
-    assert "student c-micro" in text
+    assert "student c-micro-rc" in text
     tight = plan.Gpu(5, 1e14, 2e13, "a test")
     assert "TOO LARGE" in plan.table(list(one.values()), tight, "test", 8)
     assert "TOO LARGE" not in text
@@ -72,7 +72,7 @@ def test_hours_follow_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_only_worlds_of_these_sizes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the world emoji"):
-        plan.plan(Config(), experiments("c-micro"), GPU)
+        plan.plan(Config(), experiments("c-micro-rc"), GPU)
     with pytest.raises(UserError, match="cannot be read"):
         plan.merged([tmp_path / "none.yaml"])
 

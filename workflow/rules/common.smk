@@ -122,9 +122,8 @@ def run_of(wildcards):
 
 def student_settings(wildcards):
     run = run_of(wildcards).model_dump(exclude={"grid"})
-    recipe = CONFIG.distillation.model_dump()
-    steps = step_count(recipe.pop("steps"), run)
-    recipe["learning_rate"] = recipe["learning_rate"][run["init"]]
+    recipe = CONFIG.distillation.recipe(run["init"])
+    steps = step_count(CONFIG.distillation.steps.model_dump(), run)
     return settings(
         run=run,
         recipe=recipe,

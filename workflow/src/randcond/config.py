@@ -94,6 +94,10 @@ class Distillation(Section):
     gradient_checkpointing: bool = False
     checkpoint_minutes: Above0 = 2.0
 
+    def recipe(self, init: Literal["copied", "random"]) -> dict[str, Any]:
+        """All of it but the steps, for students whose weights come from ``init``."""
+        return self.model_dump(exclude={"steps"}) | {"learning_rate": getattr(self.learning_rate, init)}
+
     @model_validator(mode="after")
     def _ema_exists(self) -> "Distillation":
         if self.weights == "ema" and self.ema == 0:
