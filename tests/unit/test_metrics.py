@@ -120,6 +120,13 @@ def test_all_metrics(rng: np.random.Generator) -> None:
     assert all(score["error95"] > 0 for score in scores.values())
 
 
+def test_the_error_of_kid_is_over_all_images_at_once(rng: np.random.Generator) -> None:
+    values = measures(rng, 250)
+    features, reference = values["features"], values["reference"] = values["features"], rng.normal(size=(260, 6))
+    found = all_metrics(**values | {"rounds": 4})["kid"]["error95"]
+    assert found == error95(lambda i: kid(features[i], reference, 0, 1, 250), 250, 4, 0)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("name", ["features", "reference", "logits", "cosines"])
 @pytest.mark.filterwarnings("ignore")

@@ -96,9 +96,9 @@ def all_metrics(
         if not np.isfinite(values).all():
             raise UserError(f"{name} are not finite numbers over {count} images; look at the samples")
     to_reference = FidToReference(reference)
-    few = min(
-        count, 200
-    )  # the kernel distance is a mean over subsets; its bootstrap takes so many as make up all images
+    # The kernel distance is a mean over subsets. Its bootstrap takes as few as hold all images: smaller ones would add
+    # their own noise to the error.
+    few = min(count, 1000)
     statistics: dict[str, tuple[float, Callable[[np.ndarray], float]]] = {
         "fid": (fid(features, reference), lambda i: to_reference(features[i])),
         "kid": (kid(features, reference, seed), lambda i: kid(features[i], reference, seed, round(count / few), few)),
