@@ -102,6 +102,15 @@ def settings_dict(seeds: list[int]) -> dict:
                 "metrics": ["fid", "named"],
             },
             {"text": "Missing", "source": "table 9", "better": "missing", "than": "base-plain", "metrics": ["is"]},
+            {
+                "text": "A figure that was not made",
+                "source": "figure 3",
+                "better": "condition",
+                "than": "image",
+                "metrics": ["share"],
+                "figure": "swapped-condition",
+                "near_t": 50,
+            },
         ],
         "count": 960,
         "settings": {"teacher": {"path": "<b>weights</b>", "steps": 25}},
@@ -249,12 +258,12 @@ def test_claims_have_verdicts_from_the_scores(tmp_path: Path) -> None:
             score["splits"]["all"]["metrics"][metric]["value"] = value + seed / 1000
     report = world.build()
     frame = pd.read_csv(report / "tables/claims.csv")
-    assert frame["verdict"].tolist() == ["reproduced", "reproduced", "not run"]
-    assert frame["claim_verdict"].tolist() == ["reproduced", "reproduced", "not run"]
+    assert frame["verdict"].tolist() == ["reproduced", "reproduced", "not run", "not run"]
+    assert frame["claim_verdict"].tolist() == ["reproduced", "reproduced", "not run", "not run"]
     assert frame["gain"].tolist()[:2] == pytest.approx([4.0, 0.5])
     assert frame["needed"].tolist()[:2] == [0, 0] and math.isnan(frame["needed"][2])
     text = (report / "index.html").read_text()
-    assert "Of 2 claims: 1 reproduced, 1 not run. Of their 3 comparisons: 2 reproduced, 1 not run." in text
+    assert "Of 3 claims: 1 reproduced, 2 not run. Of their 4 comparisons: 2 reproduced, 2 not run." in text
     assert "Swapping &lt;b&gt;helps&lt;/b&gt;" in text
 
 
@@ -280,8 +289,8 @@ def test_who_has_hardly_learned_decides_nothing(tmp_path: Path) -> None:
         metrics["named"]["value"] = {"teacher": 0.9, "seen-rc": 0.22}.get(run, 0.5)
     report = world.build()
     frame = pd.read_csv(report / "tables/claims.csv", keep_default_na=False)
-    assert frame["verdict"].tolist() == ["undecided", "undecided", "not run"]
-    assert frame["hardly_learned"].tolist() == ["seen-rc", "seen-rc", ""]
+    assert frame["verdict"].tolist() == ["undecided", "undecided", "not run", "not run"]
+    assert frame["hardly_learned"].tolist() == ["seen-rc", "seen-rc", "", ""]
     assert "hardly learned: seen-rc" in (report / "index.html").read_text()
     world.scores["seen-rc", 0]["splits"]["all"]["metrics"]["named"]["value"] = 0.25  # now 0.23 of 0.9 on average
     assert pd.read_csv(world.build() / "tables/claims.csv")["verdict"][0] == "reproduced"
