@@ -119,6 +119,7 @@ def test_the_teacher_pairs_with_every_seed() -> None:
         {"as_good": True, "more_than": {"better": "c", "than": "d"}},
         {"metrics": ["share"]},
         {"figure": "toy"},
+        {"figure": "swapped-conditon", "metrics": ["share"]},
         {"figure": "toy", "metrics": ["share"], "as_good": True},
         {"near_t": 50},
     ],
@@ -138,6 +139,11 @@ def test_in_the_full_grid_claims_have_their_seeds() -> None:
     assert {"table1", "table2", "table3"} == set(default.tables)
     assert not default.series
     assert set(experiments.tables) == set(default.tables) | {"table4", "probability"}
+
+
+def test_every_claim_names_runs_that_there_are() -> None:
+    claims, runs = load_claims(Path("config/claims.yaml")), load_experiments(Path("config/experiments.yaml")).runs
+    assert {run for one in claims for run in one.runs} <= set(runs)
 
 
 def test_the_papers_world_has_the_runs_of_tables_1_to_4() -> None:

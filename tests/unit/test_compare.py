@@ -57,3 +57,12 @@ def test_runs_of_the_papers_world_can_be_compared(finished: Path, capsys: pytest
     assert [path.name for path in (finished / "compare/seen-plain-and-seen-rc").glob("*.png")] == [
         "samples-1-coco30k.png"
     ]
+
+
+def test_runs_scored_on_nothing_in_common_say_so(finished: Path) -> None:
+    for run, kept in (("seen-plain", "seen"), ("seen-rc", "unseen")):
+        for path in (finished / f"scores/{run}").glob("*.json"):
+            score = json.loads(path.read_text())
+            path.write_text(json.dumps({**score, "splits": {kept: score["splits"][kept]}}))
+    with pytest.raises(SystemExit, match="no split in common"):
+        compare.main([str(finished), "seen-plain", "seen-rc"])

@@ -18,6 +18,7 @@ rule report:
         code=code("report.__main__"),
         template=sorted(Path(HERE, "workflow", "report").glob("*")),
         paper="config/paper_results.csv",
+        claims=CONFIG.claims,
         prompts=rules.prompts.output.evaluation,
         llm=rules.llm_prompts.output.summary,
         counts=rules.prompts.output.summary,

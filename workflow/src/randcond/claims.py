@@ -54,7 +54,7 @@ class Claim(Pair):
     split: Literal["all", "seen", "unseen", "coco30k"] = "all"
     as_good: bool = False
     more_than: Pair | None = None
-    figure: str | None = None
+    figure: Literal["digits-classifier", "digits-diffusion", "swapped-condition", "toy"] | None = None
     near_t: int | None = None
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from randcond.claims import Claim, judge
 from randcond.errors import UserError
 from randcond.files import read_json
 from randcond.report import grids, inputs, ledger
-from randcond.report.tables import Measured, Metric, estimate, shown_metrics
+from randcond.report.tables import NONE, Measured, Metric, estimate, shown_metrics
 
 SPLITS = ("all", "seen", "unseen", "coco30k")
 Scores = dict[str, list[inputs.Score]]
@@ -73,7 +73,8 @@ def write_grids(folder: Path, scores: Scores, count: int, output: Path) -> list[
     seeds = sorted(set.intersection(*({seed for name, seed in samples if name == run} for run in runs)))
     output.mkdir(parents=True, exist_ok=True)
     written = []
-    for number, split in enumerate([name for name in ("seen", "unseen") if name in shared] or ["coco30k"], 1):
+    concepts = [name for name in ("seen", "unseen") if name in shared]
+    for number, split in enumerate(concepts or [name for name in ("coco30k", "all") if name in shared][:1], 1):
         first = benchmark.count if benchmark else None
         grid = inputs.Grid(title=split, split=split, runs=runs, count=count, benchmark=first)
         written.append(output / grids.fill(number, grid, prompts, samples, seeds, output).file)
@@ -93,6 +94,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"error: {runs[0]} cannot be compared with itself; name two runs")
     try:
         scores = read_runs(arguments.folder, runs)
+        if not shared_splits(scores):
+            raise UserError(f"{runs[0]} and {runs[1]} were scored on no split in common; score them alike")
         Console().print(table(scores))
         output = arguments.folder / "compare" / "-and-".join(runs)
         for path in write_grids(arguments.folder, scores, arguments.count, output):
@@ -101,7 +104,9 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"error: {error}")
 
 
-def _text(found: Measured, metric: Metric) -> str:
+def _text(found: Measured | None, metric: Metric) -> str:
+    if found is None:
+        return NONE
     return f"{metric.text(found.value)} ± {metric.text(found.error95)}"
 
 

@@ -1,5 +1,6 @@
 """Scores of a set of images from their features, with a bootstrap over images."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -98,10 +99,11 @@ def all_metrics(
     to_reference = FidToReference(reference)
     # The kernel distance is a mean over subsets. Its bootstrap takes as few as hold all images: smaller ones would add
     # their own noise to the error.
-    few = min(count, 1000)
+    subsets = math.ceil(count / 1000)
+    few = math.ceil(count / subsets)
     statistics: dict[str, tuple[float, Callable[[np.ndarray], float]]] = {
         "fid": (fid(features, reference), lambda i: to_reference(features[i])),
-        "kid": (kid(features, reference, seed), lambda i: kid(features[i], reference, seed, round(count / few), few)),
+        "kid": (kid(features, reference, seed), lambda i: kid(features[i], reference, seed, subsets, few)),
         "is": (inception_score(logits), lambda i: inception_score(logits[i])),
         "clip": (float(cosines.mean()), lambda i: float(cosines[i].mean())),
         "named": (float(named.mean()), lambda i: float(named[i].mean())),

@@ -102,7 +102,7 @@ def size_curves(name: str, series: Series, sizes: dict[str, int], scores: dict[s
         for run in line.runs
         if scores.get(run)
         for metric in shown_metrics(scores)
-        for found in [estimate([score.splits[series.split] for score in scores[run]], metric.key)]
+        if (found := estimate([score.splits[series.split] for score in scores[run]], metric.key))
     ]
     if not rows:
         return ""

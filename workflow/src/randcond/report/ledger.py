@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 
 from randcond.claims import Claim, Finding, Scores, Verdict, judge
+from randcond.errors import UserError
 from randcond.figures.output import FigureScores
 from randcond.report.inputs import Score
 from randcond.report.tables import NONE, Metric, shown_metrics
 
 SHARE = Metric("share", "share, %", 100, 1, False, False)  # of a figure
-# A student that names less than this part of the teacher's concepts right has hardly learned: it decides no claim.
+# A student that names less than this part of the teacher's concepts right has hardly learned: a claim that it is better
+# stays undecided. That the other one has not may be what the claim says.
 LEARNED = 0.25
 
 
@@ -23,7 +25,7 @@ class Entry:
     """A claim by one metric.
 
     Attributes:
-        unlearned: Runs of the claim that have hardly learned to draw, for which nothing is decided.
+        unlearned: Runs that the claim calls better and that have hardly learned to draw: nothing is decided.
         t: The timestep of a figure's shares.
     """
 
@@ -104,12 +106,16 @@ def judged(
         claims: The claims.
         scores: Scores by run.
         figures: What the paper's figures 2, 3 and 5 measured, by the figures' names.
+
+    Raises:
+        UserError: If a claim names a share that its figure does not measure.
     """
     unlearned = hardly_learned(scores)
-    return [
+    tested = [
         Tested(claim, [_on_figure(claim, figures or {})] if claim.figure else _on_runs(claim, scores, unlearned))
         for claim in claims
     ]
+    return [one for one in tested if one.entries]  # a world may have none of a claim's metrics
 
 
 def hardly_learned(scores: dict[str, list[Score]]) -> set[str]:
@@ -126,7 +132,8 @@ def _on_runs(claim: Claim, scores: dict[str, list[Score]], unlearned: set[str]) 
             continue
         found = {run: values(several, claim.split, metric.key) for run, several in scores.items()}
         finding = judge(claim, metric.key, found)
-        lacking = tuple(run for run in dict.fromkeys(claim.runs) if run in unlearned)
+        praised = [pair.better for pair in (claim, claim.more_than) if pair]
+        lacking = tuple(run for run in dict.fromkeys(praised) if run in unlearned)
         if lacking and finding.verdict != "not run":
             finding = replace(finding, verdict="undecided")
         result.append(Entry(claim, metric, finding, lacking))
@@ -138,15 +145,21 @@ def _on_figure(claim: Claim, figures: Mapping[str, FigureScores]) -> Entry:
     if measured is None:
         return Entry(claim, SHARE, judge(claim, SHARE.key, {}))
     frame = measured.frame()
-    t = None
+    t, times = None, sorted(frame["t"].dropna().astype(int))
+    if (claim.near_t is None) != (not times):
+        has = "has no timesteps; leave near_t out" if not times else "has timesteps; say which by near_t"
+        raise UserError(f"claims: {claim.text!r}: {claim.figure} {has}")
     if claim.near_t is not None:
-        t = min(frame["t"].dropna().astype(int), key=lambda one: abs(one - claim.near_t))
+        t = min(times, key=lambda one: abs(one - claim.near_t))
         frame = frame[frame["t"] == t]
     names = frame["metric"] + frame["model"].map(lambda model: f", {model}" if model else "")
     shares: Scores = {
         str(name): dict(zip(rows["seed"].astype(int), rows["value"], strict=True))
         for name, rows in frame.groupby(names)
     }
+    for name in (claim.better, claim.than):
+        if name not in shares:
+            raise UserError(f"claims: {claim.text!r}: {claim.figure} measures no {name!r}; it has {', '.join(shares)}")
     return Entry(claim, SHARE, judge(claim, SHARE.key, shares), t=t)
 
 

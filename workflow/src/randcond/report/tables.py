@@ -144,19 +144,20 @@ def _same_counts(table: str, split: str, first: tuple[Score, Split], other: tupl
 
 
 def _line(row: Row, number: int, split: str, found: list[Split], metrics: Sequence[Metric], paper: Paper) -> Line:
-    had = [m.key for m in metrics if any(one.metrics.get(m.key) is not None for one in found)]
-    measured = {key: estimate(found, key) for key in had}
+    measured = {m.key: one for m in metrics if (one := estimate(found, m.key))}
     name = row.paper.row if row.paper else str(number)
     return Line(name, row.label, row.run, paper.get(row.paper, split), measured, len(found))
 
 
-def estimate(splits: Sequence[Split], metric: str) -> Measured:
-    """A metric over the seeds of a run.
+def estimate(splits: Sequence[Split], metric: str) -> Measured | None:
+    """A metric over the seeds of a run; None if no score has it.
 
     With several seeds: their mean and the half width of its 95% interval by Student's t with n - 1 degrees of
     freedom. With one: its value and its bootstrap interval over images.
     """
     found = [value for split in splits if (value := split.metrics.get(metric)) is not None]
+    if not found:
+        return None
     if len(found) == 1:
         return Measured(found[0].value, found[0].error95, OVER_IMAGES)
     values = pd.Series([one.value for one in found])
