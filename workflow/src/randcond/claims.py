@@ -70,12 +70,15 @@ class Claim(Pair):
         return self
 
     @property
+    def compared(self) -> list[str]:
+        """All that the claim compares: runs, or a figure's shares."""
+        pairs = [self, self.more_than] if self.more_than else [self]
+        return [one for pair in pairs for one in (pair.better, pair.than)]
+
+    @property
     def runs(self) -> list[str]:
         """All runs that the claim compares."""
-        if self.figure is not None:
-            return []
-        pairs = [self, self.more_than] if self.more_than else [self]
-        return [run for pair in pairs for run in (pair.better, pair.than)]
+        return [] if self.figure else self.compared
 
 
 class Claims(Section):
@@ -121,10 +124,8 @@ def judge(claim: Claim, metric: str, scores: Scores) -> Finding:
         metric: One of its metrics.
         scores: Values of that metric on the claim's split. The teacher has one sample set; it pairs with every seed.
     """
-    pairs = [claim, claim.more_than] if claim.more_than else [claim]
-    compared = [one for pair in pairs for one in (pair.better, pair.than)]
-    seeds = _common_seeds([scores.get(run, {}) for run in compared if run != "teacher"])
-    if not seeds or any(not scores.get(run) for run in compared):
+    seeds = _common_seeds([scores.get(run, {}) for run in claim.compared if run != "teacher"])
+    if not seeds or any(not scores.get(run) for run in claim.compared):
         return Finding(metric, None, None, None, None, [], "not run")
     gains = _gains(claim, metric, scores, seeds)
     needed = np.zeros(len(seeds))

@@ -175,7 +175,7 @@ def values(several: list[Score], split: str, metric: str) -> dict[int, float]:
 
 
 def summary(tested: list[Tested]) -> str:
-    """How many claims and comparisons came out how, e.g. ``Of 14 claims 5 reproduced, 9 undecided; ...``."""
+    """How many claims and comparisons came out how, e.g. ``Of 14 claims: 5 reproduced, 9 undecided. Of their ...``."""
     claims = _counts([one.verdict for one in tested])
     comparisons = _counts([entry.finding.verdict for one in tested for entry in one.entries])
     count = sum(len(one.entries) for one in tested)
