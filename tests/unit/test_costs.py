@@ -4,11 +4,12 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
 from randcond import costs
-from randcond.teacher import Teacher
+from randcond.teacher import Teacher, load_pipeline
 
 
 def test_operations_are_those_of_convolutions_and_matrices(teacher: Teacher) -> None:
@@ -26,11 +27,14 @@ def test_operations_are_those_of_convolutions_and_matrices(teacher: Teacher) -> 
     assert counted < found < 1.2 * counted
 
 
-def test_costs_of_a_pipeline(pipeline_folder: Path, tmp_path: Path) -> None:
-    settings = json.dumps({"steps": 1, "guidance_scale": 2.0, "repeats": 1})
+@pytest.mark.parametrize("precision", ["no", "fp16"])
+def test_costs_of_a_pipeline(pipeline_folder: Path, tmp_path: Path, precision: str) -> None:
+    settings = json.dumps({"steps": 1, "guidance_scale": 2.0, "repeats": 1, "precision": precision})
     output = tmp_path / "costs.json"
     costs.main(Namespace(settings=settings, run="mine", threads=1, pipeline=pipeline_folder, output=output))
     found = json.loads(output.read_text())
     assert found["unet_bytes"] == 2 * found["unet_parameters"] > 0
     assert found["latency"] > 0
     assert found["run"] == "mine"
+    assert found["device"] == "CPU, 1 thread"
+    assert found["macs"] == costs.multiply_accumulates(Teacher(load_pipeline(pipeline_folder)))

@@ -1,4 +1,4 @@
-"""What the report shows of worlds that calibrate: the verdict, the split's counts, grids, FID (clean)."""
+"""What the report shows beyond scores: the calibration's verdict, counts, grids, FID (clean), a student's costs."""
 
 import copy
 import json
@@ -68,3 +68,20 @@ def test_rows_of_the_benchmark() -> None:
     prompts = pd.DataFrame({"text": list("abcdefgh"), "split": ["seen", "unseen"] * 4})
     assert grids.chosen_rows(prompts, "coco30k", 10, 5) == [0, 1, 2, 3, 4]
     assert grids.chosen_rows(prompts, "coco30k", 3, 5) == [0, 2, 4]
+
+
+def test_costs_of_a_tables_students(world: World) -> None:
+    world.settings["tables"]["table1"]["costs"] = True
+    cost = {"run": "seen-rc", "unet_parameters": 1_234_567, "macs": 8_900_000, "unet_bytes": 2_469_134}
+    path = world.folder / "costs/seen-rc/0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(cost | {"latency": 0.256, "device": "CPU, 1 thread"}))
+    files = Files(world.score_files(), world.histories, world.samples, world.prompts, world.llm, costs=[path])
+    build(inputs.read_settings(json.dumps(world.settings)), files, world.folder / "report")
+    text = (world.folder / "report/index.html").read_text()
+    row = text.split('<a href="costs/seen-rc.json">')[1].split("</tr>")[0]
+    assert [cell.split("<")[0] for cell in row.split('<td class="number">')[1:]] == ["1.235", "8.9", "2.47", "0.26"]
+    assert "(CPU, 1 thread)" in text
+    assert json.loads((world.folder / "report/costs/seen-rc.json").read_text())["latency"] == 0.256
+    table = pd.read_csv(world.folder / "report/tables/table1-costs.csv")
+    assert table["run"].tolist() == ["seen-rc"]

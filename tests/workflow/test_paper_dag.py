@@ -8,9 +8,9 @@ import yaml
 from conftest import Checkout
 
 # per rule: 9 assets; 3 sets of 213 shards (captions rendered and real, LLM prompts); 18 students; the teacher and three
-# students of table 2 are sampled on 41 shards of prompts, the other fifteen on 30
+# students of table 2 are sampled on 41 shards of prompts, the other fifteen on 30; table 4 is eleven pipelines
 JOBS = {
-    "digits_classifier": 1, "digits_diffusion": 1, "toy": 1,
+    "cost": 11, "digits_classifier": 1, "digits_diffusion": 1, "toy": 1,
     "all": 1, "calibrate": 1, "fetch_asset": 9, "llm_prompts": 1, "prompts": 1, "real_images": 1, "reference": 1,
     "render": 3 * 213, "report": 1, "sample": 4 * 41 + 15 * 30, "score": 19, "student": 18,
 }  # fmt: skip

@@ -9,12 +9,15 @@ rule cost:
     log:
         f"{OUT}/logs/cost/{{run}}-{{seed}}.log",
     threads: workflow.cores
+    resources:
+        gpu=CONFIG.gpus.draw,
     params:
         settings=settings(
             steps=CONFIG.sampling.steps,
             guidance_scale=CONFIG.sampling.guidance_scale,
+            precision=CONFIG.sampling.precision,
             repeats=5,
         ),
     shell:
-        "python -m randcond.costs --settings {params.settings:q} --run {wildcards.run}"
+        "python -m randcond.launch --gpus {resources.gpu} randcond.costs --settings {params.settings:q} --run {wildcards.run}"
         " --pipeline {input.pipeline} --output {output} --log {log}"

@@ -13,7 +13,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch.utils.flop_counter import FlopCounterMode
 
 from randcond.files import write_json
-from randcond.stage import run_stage, set_threads
+from randcond.stage import device, run_stage, set_threads
 from randcond.students import count_parameters
 from randcond.teacher import Teacher, decode, draw_latents, load_pipeline
 
@@ -21,12 +21,12 @@ from randcond.teacher import Teacher, decode, draw_latents, load_pipeline
 @torch.no_grad()
 def multiply_accumulates(teacher: Teacher) -> int:
     """Multiply-accumulates of one UNet call on one latent: half of what torch's counter calls operations."""
-    latents = torch.zeros(1, *teacher.latent_shape, device=teacher.device)
+    latents = torch.zeros(1, *teacher.latent_shape, device=teacher.device, dtype=teacher.dtype)
     conditions = teacher.encode([""])
     unet = copy.deepcopy(teacher.unet)
     unet.set_attn_processor(AttnProcessor())  # plain products, as the counter overlooks those that torch fuses
     with FlopCounterMode(display=False) as counter:
-        teacher.predict(unet, latents, torch.zeros(1, dtype=torch.long), conditions)
+        teacher.predict(unet, latents, torch.zeros(1, device=teacher.device, dtype=torch.long), conditions)
     return int(counter.get_total_flops()) // 2
 
 
@@ -40,11 +40,18 @@ def latency(pipeline: StableDiffusionPipeline, steps: int, guidance_scale: float
     return statistics.median(seconds[1:])
 
 
+def device_name(threads: int) -> str:
+    """What the time was measured on: the job's GPU, or a number of threads of the CPU."""
+    if device() == "cuda":
+        return torch.cuda.get_device_name()
+    return f"CPU, {threads} thread{'s' * (threads > 1)}"
+
+
 def main(arguments: argparse.Namespace) -> None:
     """Measure the pipeline of ``arguments`` and write its costs as JSON."""
     settings = json.loads(arguments.settings)
     set_threads(arguments.threads)
-    pipeline = load_pipeline(arguments.pipeline)
+    pipeline = load_pipeline(arguments.pipeline, device(), settings["precision"])
     teacher = Teacher(pipeline)
     write_json(
         arguments.output,
@@ -54,14 +61,14 @@ def main(arguments: argparse.Namespace) -> None:
             "macs": multiply_accumulates(teacher),
             "unet_bytes": 2 * count_parameters(teacher.unet),  # in float16, whatever it was saved in
             "latency": latency(pipeline, settings["steps"], settings["guidance_scale"], settings["repeats"]),
-            "threads": arguments.threads,
+            "device": device_name(arguments.threads),
         },
     )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", required=True, help="JSON: steps, guidance_scale, repeats")
+    parser.add_argument("--settings", required=True, help="JSON: steps, guidance_scale, precision, repeats")
     parser.add_argument("--run", required=True)
     parser.add_argument("--threads", type=int, default=1)
     for option in ("--pipeline", "--output"):

@@ -147,14 +147,14 @@ class Score(BaseModel):
 
 
 class StudentCost(BaseModel):
-    """What a run's student costs; ``latency`` in seconds for one image with one prompt at a time."""
+    """What a run's student costs; ``latency``: seconds for one image, one prompt at a time, on ``device``."""
 
     run: str
     unet_parameters: Count
     macs: Count
     unet_bytes: Count
     latency: Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
-    threads: Count
+    device: str
 
 
 class Checked(BaseModel):
