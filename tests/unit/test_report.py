@@ -558,6 +558,17 @@ def test_probability_data_is_the_papers_exponential(finished: World) -> None:
     assert set(frame["setting"]) == {"exponential, rate 5.0", "constant, p 0.5"}
 
 
+def test_a_training_loss_stands_in_the_panel_of_its_table(finished: World) -> None:
+    svg = (finished.folder / "report/figures/loss.svg").read_text()
+    panels = [re.findall(r"<!-- (.*?) -->", panel) for panel in re.split(r'<g id="axes_\d+">', svg)[1:]]
+    runs = [{text for text in texts if text in RUNS} for texts in panels]
+    titles = [next(t for t in texts if t in ("Table 1", "Table 2", "Size of D", "other runs")) for texts in panels]
+    found = dict(zip(titles, runs, strict=True))
+    assert found["Table 1"] == {"base-plain", "seen-rc"} == found["Size of D"]
+    assert found["Table 2"] == {"base-plain", "seen-plain", "seen-rc"}
+    assert found["other runs"] == {"untabled"} and len(found) == 4
+
+
 def test_histories_with_numbers_that_are_none_are_refused(world: World) -> None:
     world.histories[0].write_text('[{"step": 20, "loss": NaN}]')
     with pytest.raises(UserError, match=r"history\.json: 0\.loss"):

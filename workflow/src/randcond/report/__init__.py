@@ -89,7 +89,7 @@ def build(settings: inputs.Settings, files: Files, output: Path) -> None:
             grids=_grids(settings, files, folder / "figures"),
             paper_figures=drawn,
             steps={run: int(entries[-1]["step"]) for (run, _), entries in histories.items() if entries},
-            loss_svg=figures.loss_curves(histories, folder / "figures") if any(histories.values()) else "",
+            loss_svg=_losses(settings, histories, folder / "figures"),
             probability_svg=probability_svg,
             curves=curves,
             llm=inputs.read_llm_summary(files.llm_summary) if files.llm_summary else None,
@@ -142,6 +142,14 @@ def _copy_sources(
         shutil.copyfile(path, folder / "costs" / f"{path.parent.name}.json")
     for one in drawn:
         shutil.copytree(one.folder, folder / "figures" / one.name, ignore=shutil.ignore_patterns(".*"))
+
+
+def _losses(settings: inputs.Settings, histories: inputs.Histories, folder: Path) -> str:
+    if not any(histories.values()):
+        return ""
+    groups = {table.title: [row.run for row in table.rows if row.run] for table in settings.tables.values()}
+    groups |= {one.title: [run for line in one.lines for run in line.runs] for one in settings.series.values()}
+    return figures.loss_curves(histories, {title.split(":")[0]: runs for title, runs in groups.items()}, folder)
 
 
 def _series(settings: inputs.Settings, scores: dict[str, list[inputs.Score]], folder: Path) -> dict[str, str]:

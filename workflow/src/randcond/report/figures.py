@@ -28,10 +28,15 @@ class Curve:
     runs: list[str]
 
 
-def loss_curves(histories: Histories, folder: Path) -> str:
+def loss_curves(histories: Histories, groups: dict[str, list[str]], folder: Path) -> str:
     """Draw the training losses into ``folder``/loss.svg, with loss.csv (run, seed, step and every loss).
 
-    A run has one line: the mean over its seeds. The legend is in the order in which the lines end.
+    A run has one line: the mean over its seeds. A legend is in the order in which its lines end.
+
+    Args:
+        histories: By run and seed.
+        groups: Panels, by title, and their runs; those without history are left out, others have a panel.
+        folder: Where to write.
 
     Returns:
         The SVG.
@@ -40,14 +45,24 @@ def loss_curves(histories: Histories, folder: Path) -> str:
     frame = pd.DataFrame(rows).sort_values(["run", "seed", "step"]).astype({"step": int})
     frame.to_csv(folder / "loss.csv", index=False, lineterminator="\n")
     means = {str(run): group.groupby("step")["loss"].mean() for run, group in frame.groupby("run")}
-    figure, axes = _axes("training step", "loss (log scale)", len(means))
-    for number, run in enumerate(sorted(means, key=lambda run: (-float(means[run].iloc[-1]), run))):
-        axes.plot(means[run].index, means[run], label=run, **_look(number))
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
-    axes.grid(which="both", alpha=0.25)
-    return _save(figure, axes, folder / "loss.svg")
+    grouped = {run for runs in groups.values() for run in runs}
+    trained = {title: [run for run in dict.fromkeys(runs) if run in means] for title, runs in groups.items()}
+    trained["other runs"] = [run for run in means if run not in grouped]
+    panels = {title: runs for title, runs in trained.items() if runs}
+    figure, places = _panels(len(panels), 2, 4.6)
+    for axes, (title, runs) in zip(places, panels.items(), strict=False):
+        for number, run in enumerate(sorted(runs, key=lambda run: (-float(means[run].iloc[-1]), run))):
+            axes.plot(means[run].index, means[run], label=run, **_look(number))
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("training step")
+        axes.set_ylabel("loss (log scale)")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(which="both", alpha=0.25)
+        axes.legend(loc="upper right", frameon=False, fontsize=7)
+    return _write(figure, folder / "loss.svg")
 
 
 def probability_curves(runs: dict[str, dict[str, Any]], folder: Path) -> tuple[str, list[Curve]]:
@@ -111,10 +126,7 @@ def size_curves(name: str, series: Series, sizes: dict[str, int], scores: dict[s
         folder / f"{name}.csv", index=False, lineterminator="\n"
     )
     panels = list(dict.fromkeys(frame["metric"]))
-    columns = min(3, len(panels))
-    height = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(3.2 * columns, 2.9 * height + 0.5), layout="constrained")
-    places = list(figure.subplots(height, columns, squeeze=False).flat)
+    figure, places = _panels(len(panels), 3, 3.2)
     for axes, metric in zip(places, panels, strict=False):
         for number, line in enumerate(series.lines):
             part = frame[(frame["line"] == line.label) & (frame["metric"] == metric)].sort_values("size")
@@ -126,8 +138,6 @@ def size_curves(name: str, series: Series, sizes: dict[str, int], scores: dict[s
         axes.set_title(f"{metric.name} {metric.arrow}", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    for empty in places[len(panels) :]:
-        empty.set_axis_off()
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     return _write(figure, folder / f"{name}.svg")
@@ -160,6 +170,17 @@ def _axes(x: str, y: str, entries: int) -> tuple[Figure, Axes]:
     axes.set_ylabel(y)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _panels(number: int, most: int, width: float) -> tuple[Figure, list[Axes]]:
+    """Room for a number of panels, at most ``most`` beside each other, each ``width`` inches wide."""
+    columns = min(most, number)
+    rows = math.ceil(number / columns)
+    figure = Figure(figsize=(width * columns, 0.91 * width * rows + 0.5), layout="constrained")
+    places = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for empty in places[number:]:
+        empty.set_axis_off()
+    return figure, places
 
 
 def _look(number: int) -> dict[str, Any]:
