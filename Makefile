@@ -30,7 +30,7 @@ format: .venv/ready  ## mend what a tool can mend
 	snakefmt Snakefile workflow/rules
 
 # of another configuration than the default: CONFIG=config/full.yaml, as Snakemake's --configfile
-report: .venv/ready  ## the report alone, from scores that are there
+report: .venv/ready  ## the report; what its scores lack is made first
 	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG)) --until report
 
 pdf: .venv/ready  ## the report as PDF, by an installed Chromium, Chrome or Edge

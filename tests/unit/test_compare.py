@@ -42,6 +42,12 @@ def test_what_cannot_be_compared_says_so(finished: Path, runs: list[str], said: 
     assert "\n" not in str(caught.value)
 
 
+def test_no_prompts_are_no_picture(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        compare.main([str(finished), "seen-plain", "seen-rc", "--count", "0"])
+    assert "--count: '0' is no number above 0" in capsys.readouterr().err
+
+
 def test_runs_of_the_papers_world_can_be_compared(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # scored on the benchmark's captions alone, by Inception, without an evaluator that names things
     for path in (finished / "scores").glob("*/*.json"):

@@ -296,6 +296,24 @@ def test_who_has_hardly_learned_decides_nothing(tmp_path: Path) -> None:
         score["splits"]["all"]["metrics"]["named"]["value"] = {"teacher": 0.9, "base-plain": 0.1}.get(run, 0.5)
     # that the other has not learned may be what the claim says
     assert pd.read_csv(world.build() / "tables/claims.csv")["verdict"][0] == "reproduced"
+    # but to be as good as a student that has not learned says nothing
+    world.settings["claims"][0]["as_good"] = True
+    assert pd.read_csv(world.build() / "tables/claims.csv")["hardly_learned"][0] == "base-plain"
+
+
+def test_a_claim_compares_the_same_prompts(world: World) -> None:
+    splits, plain = (world.scores[run, 0]["splits"] for run in ("seen-rc", "base-plain"))
+    splits["coco30k"] = copy.deepcopy(splits["all"])
+    plain["coco30k"] = plain.pop("all")  # as where no table shows more than the benchmark
+    splits["coco30k"]["metrics"]["fid"]["value"] = plain["coco30k"]["metrics"]["fid"]["value"] - 1.5
+    world.settings["tables"] = {"table2": world.settings["tables"]["table2"] | {"splits": ["unseen"]}}
+    world.settings["series"] = {}
+    frame = pd.read_csv(world.build() / "tables/claims.csv")
+    assert frame["split"][0] == "coco30k"
+    assert frame["gain"][0] == pytest.approx(1.5)
+    splits["coco30k"]["count"] -= 1
+    with pytest.raises(UserError, match=r"coco30k: not as many samples .* seen-rc on \[\(89, 300\)\]"):
+        world.build()
 
 
 def test_claims_on_figures_are_judged_from_their_shares() -> None:

@@ -81,13 +81,19 @@ def write_grids(folder: Path, scores: Scores, count: int, output: Path) -> list[
     return written
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return int(text)
+
+
 def main(argv: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a world's results, e.g. results/emoji")
     parser.add_argument("first")
     parser.add_argument("second")
-    parser.add_argument("--count", type=int, default=12, help="prompts in each picture")
+    parser.add_argument("--count", type=_positive, default=12, help="prompts in each picture")
     arguments = parser.parse_args(argv)
     runs = [arguments.first, arguments.second]
     if runs[0] == runs[1]:

@@ -16,7 +16,7 @@ from randcond.report.tables import NONE, Metric, shown_metrics
 
 SHARE = Metric("share", "share, %", 100, 1, False, False)  # of a figure
 # A student that names less than this part of the teacher's concepts right has hardly learned: a claim that it is better
-# stays undecided. That the other one has not may be what the claim says.
+# stays undecided, and so does one that another is as good as it. That it is worse may be what a claim says.
 LEARNED = 0.25
 
 
@@ -25,13 +25,15 @@ class Entry:
     """A claim by one metric.
 
     Attributes:
-        unlearned: Runs that the claim calls better and that have hardly learned to draw: nothing is decided.
+        split: The prompts compared: the claim's, or the benchmark's where a run has no others.
+        unlearned: Runs that the claim calls better or a standard, and that have hardly learned: nothing is decided.
         t: The timestep of a figure's shares.
     """
 
     claim: Claim
     metric: Metric
     finding: Finding
+    split: str = NONE
     unlearned: tuple[str, ...] = ()
     t: int | None = None
 
@@ -60,7 +62,7 @@ class Entry:
     def where(self) -> str:
         """The split, or the timestep."""
         if self.claim.figure is None:
-            return self.claim.split
+            return self.split
         return NONE if self.t is None else f"t = {self.t}"
 
     @property
@@ -126,18 +128,35 @@ def hardly_learned(scores: dict[str, list[Score]]) -> set[str]:
 
 
 def _on_runs(claim: Claim, scores: dict[str, list[Score]], unlearned: set[str]) -> list[Entry]:
+    split = _common_split(claim, scores)
+    praised = [pair.better for pair in (claim, claim.more_than) if pair] + [claim.than] * claim.as_good
     result = []
     for metric in shown_metrics(scores):
         if metric.key not in claim.metrics:
             continue
-        found = {run: values(several, claim.split, metric.key) for run, several in scores.items()}
+        found = {run: values(several, split, metric.key) for run, several in scores.items()}
         finding = judge(claim, metric.key, found)
-        praised = [pair.better for pair in (claim, claim.more_than) if pair]
         lacking = tuple(run for run in dict.fromkeys(praised) if run in unlearned)
         if lacking and finding.verdict != "not run":
             finding = replace(finding, verdict="undecided")
-        result.append(Entry(claim, metric, finding, lacking))
+        result.append(Entry(claim, metric, finding, split, lacking))
     return result
+
+
+def _common_split(claim: Claim, scores: dict[str, list[Score]]) -> str:
+    """The claim's split, or the benchmark's captions in place of ``all`` where a run was scored on no others."""
+    compared = {run: scores[run] for run in claim.compared if scores.get(run)}
+    split: str = claim.split
+    if split == "all" and any("all" not in score.splits for several in compared.values() for score in several):
+        split = "coco30k"
+    counts = {
+        run: {(part.count, part.reference_count) for score in several if (part := score.splits.get(split))}
+        for run, several in compared.items()
+    }
+    if len(set[tuple[int, int]]().union(*counts.values())) > 1:
+        shown = ", ".join(f"{run} on {sorted(found)}" for run, found in counts.items())
+        raise UserError(f"claims: {claim.text!r}: {split}: not as many samples and real images for all: {shown}")
+    return split
 
 
 def _on_figure(claim: Claim, figures: Mapping[str, FigureScores]) -> Entry:
