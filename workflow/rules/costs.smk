@@ -16,7 +16,7 @@ rule cost:
             steps=CONFIG.sampling.steps,
             guidance_scale=CONFIG.sampling.guidance_scale,
             precision=CONFIG.sampling.precision,
-            repeats=5,
+            repeats=20,
         ),
     shell:
         "python -m randcond.launch --gpus {resources.gpu} randcond.costs --settings {params.settings:q} --run {wildcards.run}"
