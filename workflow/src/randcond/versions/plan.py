@@ -147,8 +147,12 @@ def _jobs(configfiles: list[str], config: dict[str, Any], targets: Iterable[str]
         )
         workflow.dag(DAGSettings(targets=set(targets), force_incomplete=True)).execute_workflow("dryrun")
         dag = workflow._workflow.dag  # the public interface prints what it finds, and leaves out half of it
-        levels = dag.toposorted()
-        return [_job(job, dag) for level in levels for job in level if job.output]
+        levels = dag.toposorted()  # sets: sorted, or the record's order would change from run to run
+        return [_job(job, dag) for level in levels for job in sorted(level, key=_first_output) if job.output]
+
+
+def _first_output(job: Any) -> str:
+    return str(job.output[0]) if job.output else ""
 
 
 def _job(job: Any, dag: Any) -> Job:
