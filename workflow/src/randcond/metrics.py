@@ -20,10 +20,12 @@ def fid(features: np.ndarray, reference: np.ndarray) -> float:
 
 def kid(features: np.ndarray, reference: np.ndarray, seed: int, subsets: int = 100, size: int = 1000) -> float:
     """Kernel distance of two sets of features, by clean-fid, over subsets of ``size`` drawn from ``seed``."""
+    # as tensors, whose third powers take half of NumPy's time
+    sets = from_numpy(_double(reference)), from_numpy(_double(features))
     state = np.random.get_state()
     np.random.seed(seed)  # clean-fid draws its subsets from the global generator
     try:
-        return kernel_distance(_double(reference), _double(features), num_subsets=subsets, max_subset_size=size)
+        return kernel_distance(*sets, num_subsets=subsets, max_subset_size=size)
     finally:
         np.random.set_state(state)
 
