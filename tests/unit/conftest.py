@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from report_world import World
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from randcond.make_teacher.clip import build_tokenizer
@@ -53,3 +54,17 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def teacher(pipeline_folder: Path) -> Teacher:
     return Teacher(load_pipeline(pipeline_folder))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """What a report is made from, to be changed."""
+    return World(tmp_path, [0])
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A report that tests may read but not change."""
+    world = World(tmp_path_factory.mktemp("report"), [0])
+    world.build()
+    return world

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_report import World
+from report_world import World
 
 from randcond import compare
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_report import World
+from report_world import World
 
 from randcond.report import Files, build, grids, inputs
 

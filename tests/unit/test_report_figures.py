@@ -1,0 +1,77 @@
+"""The report's plots and sample grids."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from report_world import RUNS, World, cell
+
+from randcond.report import (
+    grids,
+    inputs,
+    ledger,
+)
+
+
+def test_the_benchmarks_captions_stand_for_all(finished: World) -> None:
+    scores = inputs.read_scores(finished.score_files(), inputs.Settings.model_validate(finished.settings))
+    score = scores["seen-rc"][0]
+    expected = score.splits["all"].metrics.fid.value
+    score.splits["coco30k"] = score.splits.pop("all")
+    assert ledger.values([score], "all", "fid") == {0: expected}
+    assert ledger.values([score], "unseen", "fid") == {0: score.splits["unseen"].metrics.fid.value}
+
+
+def test_single_trainings_are_drawn_hollow(tmp_path: Path) -> None:
+    world = World(tmp_path, [0, 1, 2])
+    del world.scores["base-plain", 1], world.scores["base-plain", 2]
+    svg = (world.build() / "figures/figure7.svg").read_text()
+    assert svg.count("fill: #ffffff; stroke: #1f77b4") >= 5  # one in each panel
+    assert "fill: #ffffff; stroke: #ff7f0e" not in svg
+
+
+def test_size_curves_hold_the_scores(finished: World) -> None:
+    frame = pd.read_csv(finished.folder / "report/figures/figure7.csv")
+    assert set(frame["run"]) == {"base-plain", "seen-rc"}
+    assert set(frame["size"]) == {960}
+    row = frame[(frame["run"] == "seen-rc") & (frame["metric"] == "kid")].iloc[0]
+    assert row["value"] == finished.scores["seen-rc", 0]["splits"]["all"]["metrics"]["kid"]["value"]
+
+
+def test_the_papers_30k_captions_stand_for_all(finished: World) -> None:
+    frame = pd.read_csv(finished.folder / "report/tables/table1.csv")
+    assert cell(frame, run="base-plain", metric="fid")["paper"] == 18.15
+    assert cell(frame, row="6", metric="is")["paper"] == 36.14
+
+
+def test_grid_rows_are_evenly_spread_and_come_from_the_right_shard(finished: World) -> None:
+    prompts = inputs.read_prompts(finished.prompts)
+    rows = grids.chosen_rows(prompts, "unseen", 4)
+    assert rows == [1, 5, 7, 11]
+    assert grids.chosen_rows(prompts, "all", 100) == list(range(12))
+    samples = grids.shards(finished.samples)
+    assert [image.getpixel((0, 0)) for image in grids.read_samples(samples["teacher", 0], rows)] == [
+        (row * 20, 10, 0) for row in rows
+    ]
+    with Image.open(finished.folder / "report/figures/samples-1-unseen.png") as picture:
+        assert picture.getpixel((grids.LABEL + 3, 3)) == (20, 10, 0)
+
+
+def test_probability_data_is_the_papers_exponential(finished: World) -> None:
+    frame = pd.read_csv(finished.folder / "report/figures/probability.csv")
+    curve = frame[frame["setting"] == "exponential, rate 5.0"]
+    np.testing.assert_allclose(curve["probability"], np.exp(-5 * (1 - np.arange(1000) / 1000)), rtol=1e-5)
+    assert set(frame["setting"]) == {"exponential, rate 5.0", "constant, p 0.5"}
+
+
+def test_a_training_loss_stands_in_the_panel_of_its_table(finished: World) -> None:
+    svg = (finished.folder / "report/figures/loss.svg").read_text()
+    panels = [re.findall(r"<!-- (.*?) -->", panel) for panel in re.split(r'<g id="axes_\d+">', svg)[1:]]
+    runs = [{text for text in texts if text in RUNS} for texts in panels]
+    titles = [next(t for t in texts if t in ("Table 1", "Table 2", "Size of D", "other runs")) for texts in panels]
+    found = dict(zip(titles, runs, strict=True))
+    assert found["Table 1"] == {"base-plain", "seen-rc"} == found["Size of D"]
+    assert found["Table 2"] == {"base-plain", "seen-plain", "seen-rc"}
+    assert found["other runs"] == {"untabled"} and len(found) == 4

@@ -1,0 +1,76 @@
+"""Bad input never becomes a number in the report."""
+
+import copy
+
+import pytest
+from report_world import World
+
+from randcond.errors import UserError
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), "12", None, True])
+def test_what_is_no_finite_number_is_refused(world: World, bad: object) -> None:
+    world.scores["seen-rc", 0]["splits"]["seen"]["metrics"]["clip"]["value"] = bad
+    with pytest.raises(UserError, match=r"scores/seen-rc/0\.json: splits\.seen\.metrics\.clip\.value"):
+        world.build()
+    assert not (world.folder / "report").exists()
+
+
+def test_nan_in_the_protocol_is_refused(world: World) -> None:
+    world.scores["seen-rc", 0]["protocol"]["scheduler"] = {"eta": float("nan")}
+    with pytest.raises(UserError, match=r"seen-rc/0\.json.*not finite"):
+        world.build()
+
+
+@pytest.mark.parametrize("path", ["kid", "named", "fid.error95"])
+def test_missing_keys_are_refused(world: World, path: str) -> None:
+    metrics = world.scores["seen-rc", 0]["splits"]["all"]["metrics"]
+    *parents, last = path.split(".")
+    for key in parents:
+        metrics = metrics[key]
+    del metrics[last]
+    with pytest.raises(UserError, match=r"scores/seen-rc/0\.json"):
+        world.build()
+
+
+@pytest.mark.parametrize("key", ["count", "reference_count"])
+def test_differing_counts_are_refused(world: World, key: str) -> None:
+    world.scores["seen-rc", 0]["splits"]["unseen"][key] += 1
+    with pytest.raises(UserError, match=rf"seen-rc/0\.json: splits\.unseen\.{key} is .* table2"):
+        world.build()
+
+
+def test_scores_of_another_world_are_refused(world: World) -> None:
+    world.scores["seen-rc", 0]["name"] = "smoke"
+    with pytest.raises(UserError, match=r"seen-rc/0\.json: scores of emoji/smoke"):
+        world.build()
+
+
+def test_scores_given_twice_are_refused(world: World) -> None:
+    world.scores["copy", 0] = copy.deepcopy(world.scores["seen-rc", 0])
+    with pytest.raises(UserError, match="seed 0 is also in"):
+        world.build()
+
+
+def test_a_row_that_the_paper_does_not_have_is_refused(world: World) -> None:
+    world.settings["tables"]["table1"]["rows"][0]["paper"]["row"] = "9"
+    with pytest.raises(UserError, match="table1 row 9 is not in"):
+        world.build()
+
+
+def test_a_split_without_scores_is_refused(world: World) -> None:
+    del world.scores["teacher", 0]["splits"]["unseen"]
+    with pytest.raises(UserError, match=r"teacher/0\.json: splits\.unseen is missing, which table2 shows"):
+        world.build()
+
+
+def test_a_missing_sample_is_refused(world: World) -> None:
+    world.samples = [path for path in world.samples if path.name != "001.zip"]
+    with pytest.raises(UserError, match="samples/teacher/0: the sample of prompt 7 is missing"):
+        world.build()
+
+
+def test_histories_with_numbers_that_are_none_are_refused(world: World) -> None:
+    world.histories[0].write_text('[{"step": 20, "loss": NaN}]')
+    with pytest.raises(UserError, match=r"history\.json: 0\.loss"):
+        world.build()
