@@ -9,15 +9,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from randcond.report import (
-    Files,
-    build,
-    inputs,
-)
+from randcond.report import Files, build, inputs
 
 NASTY = '<script>alert("x")</script> & \u202eleft\u202c "שלום" \'s'
-
-
 RUNS = {
     "base-plain": {"student": "b-base", "init": "copied", "prompts": "captions", "rows": "all", "images": "rendered"},
     "seen-plain": {"student": "b-base", "init": "copied", "prompts": "captions", "rows": "seen", "images": "rendered"},

@@ -11,10 +11,7 @@ import pytest
 from report_world import World, cell
 from scipy import stats
 
-from randcond.report import (
-    latex,
-    tables,
-)
+from randcond.report import latex, tables
 
 
 def test_table_cells_are_the_scores_and_the_papers_numbers(finished: World) -> None:

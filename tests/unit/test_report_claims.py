@@ -11,10 +11,7 @@ from report_world import World
 from randcond.claims import Claim, Finding, Verdict
 from randcond.errors import UserError
 from randcond.figures.output import FigureScore, FigureScores
-from randcond.report import (
-    ledger,
-    tables,
-)
+from randcond.report import inputs, ledger, tables
 
 
 def test_claims_have_verdicts_from_the_scores(tmp_path: Path) -> None:
@@ -113,3 +110,12 @@ def test_claims_on_figures_are_judged_from_their_shares() -> None:
     ):
         with pytest.raises(UserError, match=said):
             ledger.judged([wrong], {}, figures)
+
+
+def test_the_benchmarks_captions_stand_for_all(finished: World) -> None:
+    scores = inputs.read_scores(finished.score_files(), inputs.Settings.model_validate(finished.settings))
+    score = scores["seen-rc"][0]
+    expected = score.splits["all"].metrics.fid.value
+    score.splits["coco30k"] = score.splits.pop("all")
+    assert ledger.values([score], "all", "fid") == {0: expected}
+    assert ledger.values([score], "unseen", "fid") == {0: score.splits["unseen"].metrics.fid.value}

@@ -148,11 +148,11 @@ def _jobs(configfiles: list[str], config: dict[str, Any], targets: Iterable[str]
         workflow.dag(DAGSettings(targets=set(targets), force_incomplete=True)).execute_workflow("dryrun")
         dag = workflow._workflow.dag  # the public interface prints what it finds, and leaves out half of it
         levels = dag.toposorted()  # sets: sorted, or the record's order would change from run to run
-        return [_job(job, dag) for level in levels for job in sorted(level, key=_first_output) if job.output]
+        return [_job(job, dag) for level in levels for job in sorted(level, key=_outputs) if job.output]
 
 
-def _first_output(job: Any) -> str:
-    return str(job.output[0]) if job.output else ""
+def _outputs(job: Any) -> list[str]:
+    return list(job.output)
 
 
 def _job(job: Any, dag: Any) -> Job:
