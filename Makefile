@@ -20,14 +20,14 @@ unit workflow: .venv/ready
 lint: .venv/ready  ## format, style, types and workflow, by tools
 	ruff check
 	ruff format --check
-	snakefmt --check --compact-diff Snakefile workflow/rules
+	snakefmt --check --compact-diff Snakefile workflow/Snakefile workflow/rules
 	mypy
 	snakemake --lint
 
 format: .venv/ready  ## mend what a tool can mend
 	ruff check --fix
 	ruff format
-	snakefmt Snakefile workflow/rules
+	snakefmt Snakefile workflow/Snakefile workflow/rules
 
 # of another configuration than the default: CONFIG=config/full.yaml, as Snakemake's --configfile
 report: .venv/ready  ## the report; what its scores lack is made first
@@ -37,7 +37,7 @@ pdf: .venv/ready  ## the report as PDF, by an installed Chromium, Chrome or Edge
 	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG)) -- pdf
 
 compare: .venv/ready  ## two runs side by side: make compare A=seen-plain B=seen-rc-animals
-	@python -m randcond.compare results/$(or $(NAME),emoji) $(A) $(B)
+	@python -m randcond.report.compare results/$(or $(NAME),emoji) $(A) $(B)
 
 teacher: .venv/ready  ## train the shipped teacher and evaluator from nothing, about two hours
 	snakemake --cores all --configfile config/teacher.yaml -- teacher
@@ -58,10 +58,10 @@ provenance: .venv/ready  ## what made the numbers of a run: make provenance RUN=
 	@$(call VERSIONS,provenance) --run "$(or $(RUN),$(error say of which run: make provenance RUN=...))" $(if $(REV),--rev $(REV))
 
 plan: .venv/ready  ## what the paper's world costs on GPUs: make plan GPU=a100-80gb GPUS=4
-	python -m randcond.plan --gpu $(or $(GPU),a100-80gb) --gpus $(or $(GPUS),4) --log results/plan.log
+	python -m randcond.planning.plan --gpu $(or $(GPU),a100-80gb) --gpus $(or $(GPUS),4) --log results/plan.log
 
 rehearse: .venv/ready  ## the paper's world at true sizes with random weights, on a CPU with 24 GB
-	HF_HUB_OFFLINE=1 python -m randcond.rehearse --log results/rehearse.log
+	HF_HUB_OFFLINE=1 python -m randcond.planning.rehearse --log results/rehearse.log
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: Python 3.11 or newer is needed; name one with make PYTHON=...")'

@@ -14,18 +14,17 @@ from types import SimpleNamespace
 import torch
 from torch.nn import functional as F
 
-from randcond.checkpoint import Checkpoint
-from randcond.conditioning import Exponential
-from randcond.config import Config
-from randcond.distill import Distillation, Pairs
-from randcond.files import write_tensors
-from randcond.losses import DistillationLoss, captured
-from randcond.pool import ArrowTexts, TextPool
-from randcond.prompts import write_pool
-from randcond.render import LatentShards
-from randcond.students import build_student, feature_pairs
-from randcond.teacher import Teacher, load_pipeline
-from randcond.training import fit
+from randcond.jobs.files import write_tensors
+from randcond.method.conditioning import Exponential
+from randcond.method.losses import DistillationLoss, captured
+from randcond.method.student import build_student, feature_pairs
+from randcond.prompts.pool import ArrowTexts, TextPool, write_pool
+from randcond.settings.config import Config
+from randcond.students.data import LatentShards, Pairs
+from randcond.students.problem import Distillation
+from randcond.teachers.stable_diffusion import Teacher, load_pipeline
+from randcond.training.checkpoint import Checkpoint
+from randcond.training.loop import fit
 from randcond.worlds import emoji
 
 TEACHER = Path(__file__).parents[1] / "workflow/assets/emoji/teacher"

@@ -19,8 +19,8 @@ WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "lmnrst"
 BUILD = """
 import sys
 from pathlib import Path
-from randcond.prompts import write_pool
-from randcond.texts import sample_texts
+from randcond.prompts.pool import write_pool
+from randcond.worlds.texts import sample_texts
 files = sorted(Path(sys.argv[1]).glob("*.parquet"))
 print(write_pool(Path(sys.argv[2]), sample_texts(files, int(sys.argv[3]), 0, 1000)))
 """
@@ -28,7 +28,7 @@ print(write_pool(Path(sys.argv[2]), sample_texts(files, int(sys.argv[3]), 0, 100
 DRAW = """
 import random, resource, sys, time
 from pathlib import Path
-from randcond.pool import ArrowTexts
+from randcond.prompts.pool import ArrowTexts
 def held():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 rng, before, peak = random.Random(0), held(), 0

@@ -33,7 +33,7 @@ def processes(job: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("SLURM_JOB_ID") == job and "randcond.distill" in process.cmdline():
+            if process.environ().get("SLURM_JOB_ID") == job and "randcond.students.distil" in process.cmdline():
                 found.append(process)
         except psutil.Error:
             continue

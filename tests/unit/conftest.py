@@ -9,7 +9,7 @@ from report_world import World
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from randcond.make_teacher.clip import build_tokenizer
-from randcond.teacher import Teacher, load_pipeline
+from randcond.teachers.stable_diffusion import Teacher, load_pipeline
 from randcond.worlds import emoji
 
 torch.set_num_threads(1)

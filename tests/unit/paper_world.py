@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from randcond.inception import CLEAN, LEGACY, LOGITS
+from randcond.scores.inception import CLEAN, LEGACY, LOGITS
 
 ANIMALS = ["A dog on a hill", "two cats, sleeping", "a herd of sheep", "The horse runs"]
 THINGS = ["a red bus", "A plate of food", "hot dog on a bun", "an old, small house", "people at the beach"]

@@ -14,10 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from randcond.config import Config
-from randcond.files import write_tensors
-from randcond.images import stored, write_images
-from randcond.prompts import write_pool, write_prompts
+from randcond.jobs.files import write_tensors
+from randcond.prompts.pool import write_pool
+from randcond.prompts.table import write_prompts
+from randcond.samples.images import stored, write_images
+from randcond.settings.config import Config
 from randcond.worlds import emoji
 
 ROOT = Path(__file__).parents[2]
@@ -61,18 +62,18 @@ class SmallWorld:
     def command(self, stage: str) -> list[str]:
         """The stage's module and its arguments, as the rule gives them; the output is called ``<stage>.out``."""
         inputs = {
-            "render": "render --shard 0 --teacher teacher --prompts captions.parquet",
-            "distill": "distill --name mine/0 --teacher teacher --prompts captions.parquet --pool pool.arrow"
+            "render": "renders.render --shard 0 --teacher teacher --prompts captions.parquet",
+            "distill": "students.distil --name mine/0 --teacher teacher --prompts captions.parquet --pool pool.arrow"
             " --latents 00000.safetensors 00001.safetensors --history history.out --checkpoint checkpoint",
-            "sample": "sample --pipeline teacher --prompts evaluation.parquet",
-            "real": "real_images --prompts evaluation.parquet",
-            "reference": "score reference --evaluator evaluator --images real.zip --prompts evaluation.parquet",
-            "score": "score run --run mine --seed 0 --evaluator evaluator --reference reference.safetensors"
+            "sample": "samples.draw --pipeline teacher --prompts evaluation.parquet",
+            "real": "samples.real_images --prompts evaluation.parquet",
+            "reference": "scores.score reference --evaluator evaluator --images real.zip --prompts evaluation.parquet",
+            "score": "scores.score run --run mine --seed 0 --evaluator evaluator --reference reference.safetensors"
             " --images samples/mine/0/0.zip --pipeline teacher --prompts evaluation.parquet",
             "report": "report --scores scores/mine/0.json --histories students/mine/0/history.json"
             " --samples samples/mine/0/0.zip --prompts evaluation.parquet --llm-summary llm.json"
             " --benchmarks benchmarks/render/0.tsv",
-            "llm": "llm write --model model.gguf --captions captions.parquet --evaluation evaluation.parquet"
+            "llm": "prompts.llm write --model model.gguf --captions captions.parquet --evaluation evaluation.parquet"
             " --summary summary.out --work work",
         }[stage]  # fmt: skip
         output = "--prompts" if stage == "llm" else "--output"

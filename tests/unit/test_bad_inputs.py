@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from small_world import COUNT, SmallWorld, build
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from randcond.checkpoint import Checkpoint
+from randcond.training.checkpoint import Checkpoint
 
 Fault = Callable[[SmallWorld], None]
 PICKLE = pickle.dumps({"weight": [0.0]})

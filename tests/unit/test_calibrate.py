@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from randcond.calibrate import verdict
-from randcond.errors import UserError
+from randcond.jobs.errors import UserError
+from randcond.scores.calibrate import verdict
 
 BOUNDS = {"fid": {"value": 13.05, "tolerance": 0.5}, "clip": {"value": 0.2958, "tolerance": 0.003}}
 

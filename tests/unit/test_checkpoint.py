@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from randcond import checkpoint as module
-from randcond import files
-from randcond.checkpoint import Checkpoint
-from randcond.errors import UserError
-from randcond.files import atomic_path, write_tensors
+from randcond.jobs import files
+from randcond.jobs.errors import UserError
+from randcond.jobs.files import atomic_path, write_tensors
+from randcond.training import checkpoint as module
+from randcond.training.checkpoint import Checkpoint
 
 dtypes = st.sampled_from([torch.float32, torch.float16, torch.int64, torch.bool])
 tensors = st.builds(
@@ -135,7 +135,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; from randcond import checkpoint; checkpoint.PATIENCE = 0.0\n"
+        "import sys, pathlib; from randcond.training import checkpoint; checkpoint.PATIENCE = 0.0\n"
         "with checkpoint.Checkpoint(pathlib.Path(sys.argv[1]), {}).lock(): print('mine')"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]

@@ -8,10 +8,10 @@ import yaml
 from pydantic import ValidationError
 from scipy import stats
 
-from randcond.claims import Claim, judge, load_claims
-from randcond.config import Config, check_config
-from randcond.errors import UserError
-from randcond.experiments import load_experiments
+from randcond.jobs.errors import UserError
+from randcond.settings.claims import Claim, judge, load_claims
+from randcond.settings.config import Config, check_config
+from randcond.settings.experiments import load_experiments
 
 BASE = {"text": "x", "source": "y", "metrics": ["fid", "is"], "better": "a", "than": "b"}
 

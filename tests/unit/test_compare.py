@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from report_world import World
 
-from randcond import compare
+from randcond.report import compare
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from randcond.conditioning import Constant, probability, recondition
-from randcond.errors import UserError
+from randcond.jobs.errors import UserError
+from randcond.method.conditioning import Constant, probability, recondition
 
 CLOSED_FORMS = {
     "constant": ({"p": 0.25}, lambda t: 0.25),

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from randcond.config import Config, check_config
-from randcond.errors import UserError
-from randcond.experiments import load_experiments
+from randcond.jobs.errors import UserError
+from randcond.settings.config import Config, check_config
+from randcond.settings.experiments import load_experiments
 
 CONFIG = Path(__file__).parents[2] / "config"
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from randcond import costs
-from randcond.teacher import Teacher, load_pipeline
+from randcond.costs import measure as costs
+from randcond.teachers.stable_diffusion import Teacher, load_pipeline
 
 
 def test_operations_are_those_of_convolutions_and_matrices(teacher: Teacher) -> None:

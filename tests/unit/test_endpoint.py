@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from randcond.endpoint import endpoint_writer, estimate
-from randcond.errors import UserError
-from randcond.large import Endpoint
+from randcond.jobs.errors import UserError
+from randcond.prompts.endpoint import endpoint_writer, estimate
+from randcond.settings.large import Endpoint
 
 KEY = "sk-very-secret"
 SETTINGS = SimpleNamespace(count=100, examples=4, temperature=0.9, top_p=0.95)

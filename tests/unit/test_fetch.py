@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from randcond.assets import FIRST_FETCH, Asset, File, needed, read_assets
-from randcond.errors import UserError
-from randcond.fetch import fetch
+from randcond.assets.fetch import fetch
+from randcond.assets.listing import FIRST_FETCH, Asset, File, needed, read_assets
+from randcond.jobs.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -204,7 +204,7 @@ def hub(server: Server, tmp_path: Path, repository: str, *paths: str, revision: 
     environment = os.environ | {"HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
     environment["PYTHONPATH"] = str(ROOT / "workflow/src")
     done = subprocess.run(
-        [sys.executable, "-m", "randcond.fetch", *options, "--log", "log"],
+        [sys.executable, "-m", "randcond.assets.fetch", *options, "--log", "log"],
         cwd=tmp_path, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     return done.returncode, done.stderr

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from randcond.conditioning import Constant
 from randcond.figures import digits_diffusion
 from randcond.figures.digits import (
     LEFT_OUT,
@@ -25,6 +24,7 @@ from randcond.figures.digits import (
 )
 from randcond.figures.digits_classifier import MODELS, bias_to_add, draw, measure
 from randcond.figures.digits_diffusion import Denoiser, Denoising, TextEncoder, draw_digits
+from randcond.method.conditioning import Constant
 
 
 def test_digits_are_real_and_scaled() -> None:

@@ -8,8 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 from pydantic import ValidationError
 
-from randcond.errors import UserError
 from randcond.figures.output import FigureScore, write_figure
+from randcond.jobs.errors import UserError
 from randcond.report import Files, build, inputs, paper_figures
 from randcond.report.__main__ import parser
 

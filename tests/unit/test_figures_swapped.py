@@ -10,7 +10,6 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from randcond.errors import UserError
 from randcond.figures import swapped_condition
 from randcond.figures.swapped_condition import (
     VERDICTS,
@@ -26,7 +25,8 @@ from randcond.figures.swapped_condition import (
     shares,
     timesteps_of,
 )
-from randcond.seeding import generator
+from randcond.jobs.errors import UserError
+from randcond.jobs.seeding import generator
 from randcond.worlds import emoji
 
 SETTINGS = {"steps": 4, "guidance_scale": 2.0, "pairs": 3}

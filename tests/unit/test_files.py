@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from conftest import tiny_unet
-from randcond.errors import UserError
-from randcond.files import tensor_elements
-from randcond.students import count_parameters
+from randcond.jobs.errors import UserError
+from randcond.jobs.files import tensor_elements
+from randcond.method.student import count_parameters
 
 
 def test_parameters_are_counted_from_headers(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ import os
 import subprocess
 import sys
 
-from randcond.launch import command
+from randcond.jobs.launch import command
 
 
 def launch(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "0"} | more
     return subprocess.run(
-        [sys.executable, "-m", "randcond.launch", *arguments], capture_output=True, text=True, env=environment
+        [sys.executable, "-m", "randcond.jobs.launch", *arguments], capture_output=True, text=True, env=environment
     )
 
 
@@ -18,40 +18,40 @@ def test_without_gpus_the_stage_runs_here_and_sees_none() -> None:
     # a module of the standard library that shows what it was given
     done = launch("--gpus", "0", "this", "--settings", "x")
     assert "Zen of Python" in done.stdout
-    done = launch("--gpus", "0", "randcond.calibrate", "--help")
+    done = launch("--gpus", "0", "randcond.scores.calibrate", "--help")
     assert done.returncode == 0
     assert "--scores" in done.stdout
 
 
 def test_several_processes_get_the_stages_options() -> None:
-    assert command(0, "randcond.distill", ["--x"]) is None
-    assert command(1, "randcond.distill", ["--x"]) is None
-    several = command(4, "randcond.distill", ["--settings", '{"a": 1}'])
+    assert command(0, "randcond.students.distil", ["--x"]) is None
+    assert command(1, "randcond.students.distil", ["--x"]) is None
+    several = command(4, "randcond.students.distil", ["--settings", '{"a": 1}'])
     assert several is not None
     assert several[several.index("--num_processes") + 1] == "4"
-    assert several[-3:] == ["randcond.distill", "--settings", '{"a": 1}']
-    assert several[several.index("-m", 2) + 1] == "randcond.distill"
+    assert several[-3:] == ["randcond.students.distil", "--settings", '{"a": 1}']
+    assert several[several.index("-m", 2) + 1] == "randcond.students.distil"
 
 
 def test_accelerate_understands_the_command() -> None:
     from accelerate.commands.launch import launch_command_parser
 
-    several = command(2, "randcond.distill", ["--settings", "{}"])
+    several = command(2, "randcond.students.distil", ["--settings", "{}"])
     assert several is not None
     parsed = launch_command_parser().parse_args(several[3:])
     assert (parsed.num_processes, parsed.multi_gpu, parsed.module) == (2, True, True)
-    assert parsed.training_script == "randcond.distill"
+    assert parsed.training_script == "randcond.students.distil"
     assert parsed.training_script_args == ["--settings", "{}"]
 
 
 def test_gpus_that_slurm_gave_otherwise() -> None:
-    done = launch("--gpus", "0", "randcond.calibrate", "--help", SLURM_JOB_GPUS="4,5")
+    done = launch("--gpus", "0", "randcond.scores.calibrate", "--help", SLURM_JOB_GPUS="4,5")
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("error: gpus: the job was given 2")
 
 
 def test_missing_gpus_are_one_line() -> None:
-    done = launch("--gpus", "2", "randcond.calibrate", "--help")
+    done = launch("--gpus", "2", "randcond.scores.calibrate", "--help")
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("error: gpus: the job was given 2")
     assert "Traceback" not in done.stderr

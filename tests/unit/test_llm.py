@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from randcond import llm, smollm2
-from randcond.errors import UserError
+from randcond.jobs.errors import UserError
+from randcond.prompts import llm, smollm2
 from randcond.worlds import emoji
 
 TEXTS = [caption.text for caption in emoji.captions()]

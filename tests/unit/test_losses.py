@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from randcond.losses import DistillationLoss
-from randcond.students import build_student, feature_pairs
-from randcond.teacher import Teacher
+from randcond.method.losses import DistillationLoss
+from randcond.method.student import build_student, feature_pairs
+from randcond.teachers.stable_diffusion import Teacher
 
 
 def batch(teacher: Teacher, n: int = 4) -> dict:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from randcond import metrics
-from randcond.errors import UserError
-from randcond.evaluator import class_logits
-from randcond.metrics import FidToReference, all_metrics, error95, fid, inception_score, kid
+from randcond.jobs.errors import UserError
+from randcond.scores import metrics
+from randcond.scores.evaluator import class_logits
+from randcond.scores.metrics import FidToReference, all_metrics, error95, fid, inception_score, kid
 
 
 @pytest.fixture

@@ -13,13 +13,18 @@ from accelerate.state import AcceleratorState
 from paper_world import write_clip, write_inception, write_sources
 from PIL import Image
 
-from randcond import calibrate, distill, prompts, real_images, render, sample, score
-from randcond.config import Config
-from randcond.errors import UserError
-from randcond.files import read_tensors
-from randcond.inception import fid_features
-from randcond.render import LatentShards
-from randcond.worlds import paper_scores
+from randcond.jobs.errors import UserError
+from randcond.jobs.files import read_tensors
+from randcond.prompts import choose as prompts
+from randcond.renders import render
+from randcond.samples import draw as sample
+from randcond.samples import real_images
+from randcond.scores import calibrate, score
+from randcond.scores import paper as paper_scores
+from randcond.scores.inception import fid_features
+from randcond.settings.config import Config
+from randcond.students import distil as distill
+from randcond.students.data import LatentShards
 
 DRAWN = {"steps": 2, "guidance_scale": 7.5, "precision": "no", "seed": 5}
 JPEG = {"image_format": "jpeg", "resize": 16}

@@ -13,11 +13,14 @@ import torch
 from paper_world import THINGS, picture, write_clip, write_inception, write_sources
 from PIL import Image
 
-from randcond.animals import names_animal
-from randcond.errors import UserError
-from randcond.images import encoded, resized, stored, write_images
-from randcond.inception import CLEAN, LEGACY, LOGITS, fid_features, logits
-from randcond.worlds import load_scores, load_world, paper, paper_scores
+from randcond.jobs.errors import UserError
+from randcond.prompts.table import read_prompts
+from randcond.samples.images import encoded, resized, stored, write_images
+from randcond.scores import paper as paper_scores
+from randcond.scores.inception import CLEAN, LEGACY, LOGITS, fid_features, logits
+from randcond.scores.world import load_scores
+from randcond.worlds import load_world, paper
+from randcond.worlds.animals import names_animal
 
 ROOT = Path(__file__).parents[2]
 COCO = ROOT.parent / "shared/data/mscoco_val2014_30k.csv"
@@ -257,7 +260,7 @@ def test_real_captions_pass_without_a_loss(sources: dict[str, Path]) -> None:
 def test_prompts_stage(sources: dict[str, Path], tmp_path: Path) -> None:
     import argparse
 
-    from randcond import prompts
+    from randcond.prompts import choose as prompts
 
     outputs = {name: tmp_path / f"made-{name}" for name in ("captions", "evaluation", "pool", "summary")}
     settings = SETTINGS | {"world": "paper", "expected": {"seen": 5, "unseen": 3}}
@@ -268,4 +271,4 @@ def test_prompts_stage(sources: dict[str, Path], tmp_path: Path) -> None:
     assert summary["expected"] == {"seen": 5, "unseen": 3}
     assert summary["pool"] == 10
     with zipfile.ZipFile(sources["captions"]) as file:
-        assert len(prompts.read_prompts(outputs["captions"])) == len(file.namelist()) - 1
+        assert len(read_prompts(outputs["captions"])) == len(file.namelist()) - 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from randcond.errors import UserError
+from randcond.jobs.errors import UserError
 from randcond.report import pdf
 
 

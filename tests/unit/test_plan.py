@@ -6,11 +6,11 @@ import pytest
 import torch
 import yaml
 
-from randcond import operations, plan, sd14
-from randcond.config import Config, check_config
-from randcond.errors import UserError
-from randcond.experiments import Experiments, load_experiments
-from randcond.workflow import evaluation_count, protocol
+from randcond.jobs.errors import UserError
+from randcond.planning import operations, plan, sd14
+from randcond.settings.config import Config, check_config
+from randcond.settings.experiments import Experiments, load_experiments
+from randcond.settings.workflow import evaluation_count, protocol
 
 CONFIG = Path(__file__).parents[2] / "config"
 GPU = plan.Gpu(memory=80, draw=1e14, train=2e13, source="a test")

@@ -15,13 +15,13 @@ import torch
 from accelerate import Accelerator
 sys.path.insert(0, sys.argv[1])
 from conftest import tiny_unet
-from randcond import distill
-from randcond.conditioning import probability
-from randcond.losses import DistillationLoss
-from randcond.render import LatentShards
-from randcond.students import build_student, feature_pairs
-from randcond.teacher import Teacher, load_pipeline
-from randcond.training import fit
+from randcond.method.conditioning import probability
+from randcond.method.losses import DistillationLoss
+from randcond.students.data import LatentShards, Pairs
+from randcond.students.problem import Distillation
+from randcond.method.student import build_student, feature_pairs
+from randcond.teachers.stable_diffusion import Teacher, load_pipeline
+from randcond.training.loop import fit
 
 folder = Path(sys.argv[2])
 torch.set_num_threads(1)
@@ -32,14 +32,14 @@ student = build_student(teacher.unet, "b-small", "random")
 loss = DistillationLoss(teacher, student, feature_pairs(teacher.unet, student, "b-small"), True)
 student.enable_gradient_checkpointing()
 texts = [f"text {i}" for i in range(8)]
-pairs = distill.Pairs(LatentShards([folder / "0.safetensors"]), texts, list(range(8)), 3)
+pairs = Pairs(LatentShards([folder / "0.safetensors"]), texts, list(range(8)), 3)
 seen = []
 original = loss.forward
 def watched(latents, noise, *rest):
     seen.extend(round(float(one.sum()), 4) for one in noise)
     return original(latents, noise, *rest)
 loss.forward = watched
-problem = distill.Distillation(loss, teacher, pairs, texts, probability({"kind": "linear"}), 0.1, 6, 3)
+problem = Distillation(loss, teacher, pairs, texts, probability({"kind": "linear"}), 0.1, 6, 3)
 recipe = SimpleNamespace(steps=3, batch=6, micro_batch=2, learning_rate=1e-3, schedule="constant", weight_decay=0.0,
                          gradient_clip=1.0, ema=0.0, cycles=1)
 fitted = fit(problem, recipe, "two", accelerator=accelerator, log_every=1)
@@ -61,7 +61,7 @@ def run(folder: Path, pipeline: Path, name: str, launcher: list[str]) -> list[di
 def test_two_processes_equal_one(tmp_path: Path, pipeline_folder: Path) -> None:
     import torch
 
-    from randcond.files import write_tensors
+    from randcond.jobs.files import write_tensors
 
     latents = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     write_tensors(tmp_path / "0.safetensors", {"latents": latents, "rows": torch.arange(8)})

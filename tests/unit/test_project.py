@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from randcond.workflow import code_of, shards, step_count
+from randcond.jobs.code import code_of
+from randcond.settings.workflow import shards, step_count
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,13 +85,13 @@ def test_code_of_a_package_that_is_run(tmp_path: Path) -> None:
 
 def test_code_of_knows_all_that_distilling_loads() -> None:
     program = (
-        "import sys, randcond.distill\n"
+        "import sys, randcond.students.distil\n"
         "print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'randcond'), sep='\\n')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = {Path(file).resolve() for file in done.stdout.splitlines()}
-    package = next(file for file in loaded if file.name == "distill.py").parent
-    listed = {Path(file).resolve() for file in code_of(package, "distill")}
+    package = next(file for file in loaded if file.name == "distil.py").parents[1]
+    listed = {Path(file).resolve() for file in code_of(package, "students.distil")}
     assert loaded == listed
 
 
@@ -99,6 +100,54 @@ def test_imports_are_absolute() -> None:
     for file in (ROOT / "workflow/src/randcond").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             assert not (isinstance(node, ast.ImportFrom) and node.level), f"{file}:{node.lineno}"
+
+
+# a room's floor; a file imports from its own room and from floors below alone
+FLOORS = {
+    "jobs": 1,
+    **dict.fromkeys(("training", "teachers", "worlds", "versions"), 2),
+    "method": 3,
+    "settings": 4,
+    **dict.fromkeys(("assets", "prompts"), 5),
+    **dict.fromkeys(("renders", "samples", "scores", "costs"), 6),
+    **dict.fromkeys(("students", "figures", "make_teacher"), 7),
+    **dict.fromkeys(("report", "planning"), 8),
+}
+
+
+def rooms_of(file: Path) -> set[str]:
+    """Rooms that a file imports from."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "randcond":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("randcond."):
+            found.add(str(node.module).split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("randcond.")}
+    return found
+
+
+def test_imports_run_downwards() -> None:
+    package = ROOT / "workflow/src/randcond"
+    assert {path.parent.name for path in package.glob("*/__init__.py")} == FLOORS.keys()
+    for file in package.rglob("*.py"):
+        (room, *_) = file.relative_to(package).parts
+        for other in rooms_of(file):
+            if room == "__init__.py":
+                assert other == "method", f"{file} imports {other}"
+            else:
+                assert other == room or FLOORS[other] < FLOORS[room], f"{file}: {room} imports {other}"
+
+
+def test_a_stage_has_one_name_in_three_places() -> None:
+    rules = ROOT / "workflow/rules"
+    for stage in ("prompts", "renders", "students", "samples", "scores", "costs", "figures", "report", "make_teacher"):
+        assert (ROOT / "workflow/src/randcond" / stage / "__init__.py").exists()
+        files = (rules / f"{stage}.smk", rules / "functions" / f"{stage}.smk")
+        text = "".join(file.read_text() for file in files if file.exists())
+        assert f"randcond.{stage}" in text
+        assert f"{{OUT}}/{stage}" in text, f"{stage}.smk writes nothing to results/<world>/{stage}"
 
 
 def test_steps_by_init() -> None:

@@ -15,13 +15,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from randcond import real_images, render, sample
-from randcond.errors import UserError
-from randcond.files import read_tensors, write_tensors
-from randcond.images import stored, write_images
-from randcond.prompts import write_prompts
-from randcond.render import LatentShards
-from randcond.teacher import Teacher, decode, draw_latents, encode_images, load_pipeline
+from randcond.jobs.errors import UserError
+from randcond.jobs.files import read_tensors, write_tensors
+from randcond.prompts.table import write_prompts
+from randcond.renders import render
+from randcond.samples import draw as sample
+from randcond.samples import real_images
+from randcond.samples.images import stored, write_images
+from randcond.students.data import LatentShards
+from randcond.teachers.stable_diffusion import Teacher, decode, draw_latents, encode_images, load_pipeline
 from randcond.worlds import emoji
 
 

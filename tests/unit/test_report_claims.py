@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from report_world import World
 
-from randcond.claims import Claim, Finding, Verdict
-from randcond.errors import UserError
 from randcond.figures.output import FigureScore, FigureScores
+from randcond.jobs.errors import UserError
 from randcond.report import inputs, ledger, tables
+from randcond.settings.claims import Claim, Finding, Verdict
 
 
 def test_claims_have_verdicts_from_the_scores(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from report_world import World, settings_dict
 
-from randcond.errors import UserError
+from randcond.jobs.errors import UserError
 from randcond.report import PAPER_RESULTS, Files, build, inputs, machine, page
 from randcond.report.__main__ import parser
 

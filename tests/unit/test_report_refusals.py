@@ -5,7 +5,7 @@ import copy
 import pytest
 from report_world import World
 
-from randcond.errors import UserError
+from randcond.jobs.errors import UserError
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), "12", None, True])

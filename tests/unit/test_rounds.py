@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from randcond.errors import UserError
-from randcond.rounds import Rounds
+from randcond.jobs.errors import UserError
+from randcond.prompts.rounds import Rounds
 
 
 def test_appended_rounds_come_back(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from randcond.seeding import generator, normal, numpy_generator
+from randcond.jobs.seeding import generator, normal, numpy_generator
 
 seeds = st.integers(0, 2**32 - 1)
 # trailing zeros do not tell items of different depth apart, so an item's index has a fixed length

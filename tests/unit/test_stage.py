@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from randcond import stage
-from randcond.errors import UserError
-from randcond.stage import run_stage
+from randcond.jobs import stage
+from randcond.jobs.errors import UserError
+from randcond.jobs.stage import run_stage
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from randcond import stopping
-from randcond.stopping import asked_to_stop
+from randcond.jobs import stopping
+from randcond.jobs.stopping import asked_to_stop
 
 NOW = datetime(2030, 1, 1, 12).timestamp()
 

@@ -5,9 +5,9 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from conftest import tiny_unet
-from randcond.catalogue import STUDENTS
-from randcond.errors import UserError
-from randcond.students import build_student, copy_weights, count_parameters, feature_pairs, student_of_config
+from randcond.jobs.errors import UserError
+from randcond.method.catalogue import STUDENTS
+from randcond.method.student import build_student, copy_weights, count_parameters, feature_pairs, student_of_config
 
 SIZES = {
     "b-base": 579_384_964, "b-small": 482_346_884, "b-tiny": 323_384_964, "c-base": 553_235_204,

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from randcond import texts
-from randcond.errors import UserError
-from randcond.pool import ArrowTexts
-from randcond.prompts import write_pool
-from randcond.texts import cleaned, sample_texts
+from randcond.jobs.errors import UserError
+from randcond.prompts.pool import ArrowTexts, write_pool
+from randcond.worlds import texts
+from randcond.worlds.texts import cleaned, sample_texts
 
 
 def write(path: Path, values: list[str | None], column: str = "TEXT", rows: int = 7) -> Path:
@@ -105,9 +104,9 @@ def test_faults_are_one_line(files: list[Path], fault: str) -> None:
 
 
 def test_batches_of_a_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from randcond import prompts
+    from randcond.prompts import pool as module
 
-    monkeypatch.setattr(prompts, "_BATCH", 4)
+    monkeypatch.setattr(module, "_BATCH", 4)
     values = [f"text {i}" for i in range(11)]
     assert write_pool(tmp_path / "pool", iter(values)) == 11
     pool = ArrowTexts(tmp_path / "pool")
@@ -120,7 +119,7 @@ def test_drawing_stays_small(tmp_path: Path) -> None:
     assert (tmp_path / "pool").stat().st_size > 100e6
     program = (
         "import random, resource, sys\n"
-        "from randcond.pool import ArrowTexts\n"
+        "from randcond.prompts.pool import ArrowTexts\n"
         "def held():\n"
         "    return int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize()\n"
         "before = held()\n"

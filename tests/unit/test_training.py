@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from randcond.checkpoint import Checkpoint
-from randcond.errors import UserError
-from randcond.seeding import generator
-from randcond.training import MovingAverage, _rows, fit
+from randcond.jobs.errors import UserError
+from randcond.jobs.seeding import generator
+from randcond.training.checkpoint import Checkpoint
+from randcond.training.loop import MovingAverage, _rows, fit
 
 
 def recipe(**changes: object) -> SimpleNamespace:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from randcond.errors import UserError
+from randcond.jobs.errors import UserError
 from randcond.versions.pipeline import Source, write_pipelines
 from randcond.versions.plan import Job, Stage, stages
 from randcond.versions.record import Recorded, record

@@ -14,10 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from randcond import prompts
-from randcond.errors import UserError
-from randcond.pool import ArrowTexts, TextPool
-from randcond.prompts import read_prompts, write_pool, write_prompts
+from randcond.jobs.errors import UserError
+from randcond.prompts import choose as prompts
+from randcond.prompts.pool import ArrowTexts, TextPool, write_pool
+from randcond.prompts.table import read_prompts, write_prompts
 from randcond.worlds import emoji
 from randcond.worlds.emoji import choose
 

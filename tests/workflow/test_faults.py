@@ -29,7 +29,8 @@ class Waiting:
         os.mkfifo(self._go_on)
         # every shell reads this file first
         wait = f"echo > {began}; read < {self._go_on}"
-        (folder / "wait.sh").write_text(f'if [[ "$BASH_EXECUTION_STRING" == *randcond.prompts* ]]; then {wait}; fi\n')
+        condition = '"$BASH_EXECUTION_STRING" == *randcond.prompts.choose*'
+        (folder / "wait.sh").write_text(f"if [[ {condition} ]]; then {wait}; fi\n")
         self.process = checkout.start(*COMMAND, "--", PROMPTS, BASH_ENV=str(folder / "wait.sh"))
         began.read_text()  # until the job is there
 

@@ -59,11 +59,11 @@ def test_students_wait_for_the_teacher(checkout: Checkout) -> None:
 
 def test_gpus_belong_to_the_job(checkout: Checkout) -> None:
     output = checkout.snakemake("--dry-run", "--printshellcmds", "--configfile", "config/paper.yaml").stdout
-    assert output.count("randcond.launch --gpus 4 randcond.distill") == JOBS["student"]
-    assert output.count("randcond.launch --gpus 1 randcond.render") == JOBS["render"]
+    assert output.count("randcond.jobs.launch --gpus 4 randcond.students.distil") == JOBS["student"]
+    assert output.count("randcond.jobs.launch --gpus 1 randcond.renders.render") == JOBS["render"]
     fewer = ("--configfile", "config/paper.yaml", "--set-resources", "student:gpu=2")
     output = checkout.snakemake("--dry-run", "--printshellcmds", *fewer).stdout
-    assert output.count("randcond.launch --gpus 2 randcond.distill") == JOBS["student"]
+    assert output.count("randcond.jobs.launch --gpus 2 randcond.students.distil") == JOBS["student"]
 
 
 def test_the_emoji_world_needs_none_of_it(checkout: Checkout) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from diffusers import StableDiffusionPipeline
 
-from checkout import ARTIFACTS, SMOKE, Checkout
+import golden
+from checkout import ARTIFACTS, SMOKE, Checkout, compare
 
 RUNS = {"random-rc", "copied-rc-real", "seen-plain", "seen-rc-animals", "llm-rc"}
 
@@ -36,6 +37,11 @@ def test_every_stage_leaves_its_artifacts(smoke: Checkout) -> None:
     assert not list(out.rglob("*.partial"))
 
 
+def test_artifacts_are_as_before(smoke: Checkout) -> None:
+    expected = golden.values("smoke")
+    assert compare(golden.hashes(smoke.folder / "results/smoke"), expected) == ""
+
+
 def test_a_student_is_a_finished_pipeline(smoke: Checkout) -> None:
     folder = smoke.folder / "results/smoke/students/seen-plain/0/pipeline"
     pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, safety_checker=None)
@@ -48,7 +54,7 @@ def test_second_run_does_nothing(smoke: Checkout) -> None:
 
 
 def test_touched_code_and_comments_rerun_nothing(edited: Checkout) -> None:
-    (edited.folder / "workflow/src/randcond/distill.py").touch()
+    (edited.folder / "workflow/src/randcond/students/distil.py").touch()
     experiments = edited.folder / "config/experiments.yaml"
     experiments.write_text("# a comment\n" + experiments.read_text())
     assert edited.planned() == set()
@@ -71,7 +77,7 @@ def test_changed_guidance_leaves_students_alone(edited: Checkout) -> None:
 
 
 def test_changed_code_reruns_what_imports_it(smoke: Checkout) -> None:
-    code = smoke.folder / "workflow/src/randcond/metrics.py"
+    code = smoke.folder / "workflow/src/randcond/scores/metrics.py"
     kept = code.read_bytes()
     try:
         code.write_bytes(kept + b"\n# changed\n")

@@ -93,7 +93,9 @@ def test_dvc_and_snakemake_agree(recorded: Versioned, tmp_path: Path, world: str
     checkout = Versioned(tmp_path / "world", recorded.folder)
     configfiles, target = WORLDS.get(world, ["config/teacher.yaml"]), "teacher" if world == "teacher" else "all"
     if world != "smoke":
-        (checkout.folder / "results" / world / ("teacher" if world == "teacher" else "prompts")).mkdir(parents=True)
+        (checkout.folder / "results" / world / ("make_teacher" if world == "teacher" else "prompts")).mkdir(
+            parents=True
+        )
     options = ["--configfile", *configfiles] if configfiles else []
     checkout.run(sys.executable, "-m", "randcond.versions", "record", *options)
     own = "dvc.yaml" if world == "emoji" else f"versions/{world}/dvc.yaml"

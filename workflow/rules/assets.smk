@@ -1,3 +1,5 @@
+from randcond.assets.listing import needed, read_assets
+
 ASSETS = read_assets(Path("config/assets.yaml"))
 NEEDED = [f"results/assets/{name}" for name in needed(ASSETS, CONFIG.model_dump())]
 
@@ -15,7 +17,7 @@ rule fetch_asset:
         settings=lambda w: settings(**ASSETS[w.asset].model_dump()),
         lock="config/assets.lock.json",
     shell:
-        "env HF_HUB_OFFLINE=0 python -m randcond.fetch --asset {wildcards.asset} --assets config/assets.yaml"
+        "env HF_HUB_OFFLINE=0 python -m randcond.assets.fetch --asset {wildcards.asset} --assets config/assets.yaml"
         " --lock {params.lock} --work results/assets/downloads/{wildcards.asset} --output {output} --log {log}"
 
 

@@ -1,7 +1,7 @@
 rule cost:
     """What a run's student costs: parameters, operations, bytes, time; with the machine to itself."""
     input:
-        code=code("costs"),
+        code=code("costs.measure"),
         pipeline=pipeline_of,
         pipeline_files=lambda w: files_of(pipeline_of(w)),
     output:
@@ -19,5 +19,5 @@ rule cost:
             repeats=20,
         ),
     shell:
-        "python -m randcond.launch --gpus {resources.gpu} randcond.costs --settings {params.settings:q} --run {wildcards.run}"
+        "python -m randcond.jobs.launch --gpus {resources.gpu} randcond.costs.measure --settings {params.settings:q} --run {wildcards.run}"
         " --pipeline {input.pipeline} --output {output} --log {log}"

@@ -1,3 +1,6 @@
+include: "functions/figures.smk"
+
+
 FIGURES = f"{OUT}/figures"
 # figure 3 needs an evaluator that names what it sees
 FIGURES_OF = {

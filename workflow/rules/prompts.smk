@@ -1,7 +1,10 @@
+include: "functions/prompts.smk"
+
+
 rule prompts:
     """D's prompts, the evaluation prompts and the text pool."""
     input:
-        code=code("prompts", WORLD),
+        code=code("prompts.choose", WORLD),
         sources=sources("captions", "evaluation", "annotations", "texts"),
     output:
         captions=f"{OUT}/prompts/captions.parquet",
@@ -18,7 +21,7 @@ rule prompts:
         ),
         sources=sources_option("captions", "evaluation", "annotations", "texts"),
     shell:
-        "python -m randcond.prompts --settings {params.settings:q} --sources {params.sources}"
+        "python -m randcond.prompts.choose --settings {params.settings:q} --sources {params.sources}"
         " --captions {output.captions} --evaluation {output.evaluation} --pool {output.pool}"
         " --summary {output.summary} --log {log}"
 
@@ -32,13 +35,13 @@ rule fetch_llm:
     priority: 1
     localrule: True
     shell:
-        "python -m randcond.llm fetch --output {output} --log {log}"
+        "python -m randcond.prompts.llm fetch --output {output} --log {log}"
 
 
 rule llm_prompts:
     """Prompts written by the language model (the role of GPT in the paper)."""
     input:
-        code=code("llm", WORLD),
+        code=code("prompts.llm", WORLD),
         model=writer_model(rules.fetch_llm.output[0]),
         captions=rules.prompts.output.captions,
         evaluation=rules.prompts.output.evaluation,
@@ -59,7 +62,7 @@ rule llm_prompts:
         work=f"{OUT}/checkpoints/llm",
         model=lambda w, input: f"--model {input.model}" if input.model else "",
     shell:
-        "python -m randcond.launch --gpus {resources.gpu} randcond.llm write"
+        "python -m randcond.jobs.launch --gpus {resources.gpu} randcond.prompts.llm write"
         " --settings {params.settings:q} {params.model}"
         " --captions {input.captions} --evaluation {input.evaluation} --prompts {output.prompts} --summary {output.summary}"
         " --work {params.work} --log {log}"

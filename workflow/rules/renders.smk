@@ -1,7 +1,10 @@
+include: "functions/renders.smk"
+
+
 rule render:
     """One shard of D's latents."""
     input:
-        code=code("render", WORLD),
+        code=code("renders.render", WORLD),
         teacher=TEACHER,
         teacher_files=files_of(TEACHER),
         prompts=f"{OUT}/prompts/{{prompts}}.parquet",
@@ -18,6 +21,6 @@ rule render:
         settings=render_settings,
         sources=lambda w: sources_option("captions") if w.images == "real" else "",
     shell:
-        "python -m randcond.launch --gpus {resources.gpu} randcond.render"
+        "python -m randcond.jobs.launch --gpus {resources.gpu} randcond.renders.render"
         " --settings {params.settings:q} --shard $((10#{wildcards.shard})) --sources {params.sources}"
         " --teacher {input.teacher} --prompts {input.prompts} --output {output} --log {log}"

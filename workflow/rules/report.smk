@@ -1,3 +1,6 @@
+include: "functions/report.smk"
+
+
 SCORED = [("teacher", CONFIG.seeds[0])] + [
     (run, seed) for run in RUNS for seed in CONFIG.seeds_of(run)
 ]
@@ -16,7 +19,7 @@ rule report:
     """All tables and figures on one page."""
     input:
         code=code("report.__main__"),
-        template=sorted(Path(HERE, "workflow", "report").glob("*")),
+        template=sorted(Path(HERE, "report").glob("*")),
         paper="config/paper_results.csv",
         claims=CONFIG.claims,
         prompts=rules.prompts.output.evaluation,

@@ -1,7 +1,10 @@
+include: "functions/samples.smk"
+
+
 rule sample:
     """One shard of a run's evaluation images."""
     input:
-        code=code("sample"),
+        code=code("samples.draw"),
         pipeline=pipeline_of,
         pipeline_files=lambda w: files_of(pipeline_of(w)),
         prompts=rules.prompts.output.evaluation,
@@ -16,7 +19,7 @@ rule sample:
     params:
         settings=sample_settings,
     shell:
-        "python -m randcond.launch --gpus {resources.gpu} randcond.sample --settings {params.settings:q} --shard $((10#{wildcards.shard}))"
+        "python -m randcond.jobs.launch --gpus {resources.gpu} randcond.samples.draw --settings {params.settings:q} --shard $((10#{wildcards.shard}))"
         " --name sample/{wildcards.run}/{wildcards.seed}/{wildcards.shard}"
         " --pipeline {input.pipeline} --prompts {input.prompts} --output {output} --log {log}"
 
@@ -24,7 +27,7 @@ rule sample:
 rule real_images:
     """The world's real images of the evaluation prompts, to measure distances to."""
     input:
-        code=code("real_images", WORLD),
+        code=code("samples.real_images", WORLD),
         sources=sources("photos"),
         prompts=rules.prompts.output.evaluation,
     output:
@@ -43,5 +46,5 @@ rule real_images:
         ),
         sources=sources_option("photos"),
     shell:
-        "python -m randcond.real_images --settings {params.settings:q} --sources {params.sources} --prompts {input.prompts}"
+        "python -m randcond.samples.real_images --settings {params.settings:q} --sources {params.sources} --prompts {input.prompts}"
         " --output {output} --log {log}"

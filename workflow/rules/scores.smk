@@ -1,7 +1,10 @@
+include: "functions/scores.smk"
+
+
 rule reference:
     """Features of the real images, the prompts and the classes."""
     input:
-        code=code("score", f"{WORLD}_scores"),
+        code=code("scores.score", f"scores.{CONFIG.world}"),
         evaluator=EVALUATORS,
         evaluator_files=files_of(*EVALUATORS),
         images=rules.real_images.output[0],
@@ -21,14 +24,14 @@ rule reference:
             real_per_prompt=CONFIG.scoring.real_per_prompt,
         ),
     shell:
-        "python -m randcond.launch --gpus {resources.gpu} randcond.score reference --settings {params.settings:q} --evaluator {input.evaluator}"
+        "python -m randcond.jobs.launch --gpus {resources.gpu} randcond.scores.score reference --settings {params.settings:q} --evaluator {input.evaluator}"
         " --images {input.images} --prompts {input.prompts} --output {output} --log {log}"
 
 
 rule score:
     """Scores of one run."""
     input:
-        code=code("score", f"{WORLD}_scores"),
+        code=code("scores.score", f"scores.{CONFIG.world}"),
         evaluator=EVALUATORS,
         evaluator_files=files_of(*EVALUATORS),
         reference=rules.reference.output[0],
@@ -48,7 +51,7 @@ rule score:
     params:
         settings=score_settings,
     shell:
-        "python -m randcond.launch --gpus {resources.gpu} randcond.score run --settings {params.settings:q} --run {wildcards.run} --seed {wildcards.seed}"
+        "python -m randcond.jobs.launch --gpus {resources.gpu} randcond.scores.score run --settings {params.settings:q} --run {wildcards.run} --seed {wildcards.seed}"
         " --evaluator {input.evaluator} --reference {input.reference} --images {input.images}"
         " --pipeline {input.pipeline} --prompts {input.prompts} --output {output} --log {log}"
 
@@ -56,10 +59,10 @@ rule score:
 rule calibrate:
     """The gate: the teacher scores as the paper says, or somebody answers by name for going on all the same."""
     input:
-        code=code("calibrate"),
+        code=code("scores.calibrate"),
         scores=f"{OUT}/scores/teacher/{CONFIG.seeds[0]}.json",
     output:
-        f"{OUT}/calibration.json",
+        f"{OUT}/scores/calibration.json",
     log:
         f"{OUT}/logs/calibrate.log",
     params:
@@ -67,5 +70,5 @@ rule calibrate:
             settings(**CONFIG.calibration.model_dump()) if CONFIG.calibration else "{}"
         ),
     shell:
-        "python -m randcond.calibrate --settings {params.settings:q} --scores {input.scores}"
+        "python -m randcond.scores.calibrate --settings {params.settings:q} --scores {input.scores}"
         " --output {output} --log {log}"

@@ -1,7 +1,10 @@
+include: "functions/students.smk"
+
+
 rule student:
     """Distil one student. Its checkpoint is no output: Snakemake would delete it when the job restarts."""
     input:
-        code=code("distill"),
+        code=code("students.distil"),
         teacher=TEACHER,
         teacher_files=files_of(TEACHER),
         prompts=lambda w: f"{OUT}/prompts/{run_of(w).prompts}.parquet",
@@ -21,6 +24,6 @@ rule student:
         checkpoint=f"{OUT}/checkpoints/{{run}}-{{seed}}",
         pool=lambda w, input: f"--pool {input.pool[0]}" if input.pool else "",
     shell:
-        "python -m randcond.launch --gpus {resources.gpu} randcond.distill --settings {params.settings:q} --name {wildcards.run}/{wildcards.seed}"
+        "python -m randcond.jobs.launch --gpus {resources.gpu} randcond.students.distil --settings {params.settings:q} --name {wildcards.run}/{wildcards.seed}"
         " --teacher {input.teacher} --prompts {input.prompts} --latents {input.latents} {params.pool}"
         " --output {output.pipeline} --history {output.history} --checkpoint {params.checkpoint} --log {log}"

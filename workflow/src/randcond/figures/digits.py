@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from randcond.figures.output import FigureScore
-from randcond.seeding import numpy_generator
-from randcond.training import fit
+from randcond.jobs.seeding import numpy_generator
+from randcond.training.loop import fit
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LEFT_OUT = NAMES.index("three")
@@ -142,7 +142,7 @@ def one_hot(labels: torch.Tensor) -> torch.Tensor:
 
 
 def plain_recipe(values: dict[str, Any]) -> SimpleNamespace:
-    """What :func:`randcond.training.fit` wants to know, for the small trainings of the figures."""
+    """What :func:`randcond.training.loop.fit` wants to know, for the small trainings of the figures."""
     common = {"schedule": "cosine", "weight_decay": 1e-2, "gradient_clip": 1.0, "cycles": 1, "ema": 0.0}
     return SimpleNamespace(**common | values | {"micro_batch": values["batch"]})
 

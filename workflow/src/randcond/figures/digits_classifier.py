@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from randcond.figures.digits import LEFT_OUT, NAMES, Digits, accuracies, confusion, load, one_hot, train_classifier
 from randcond.figures.output import FigureScore, bars, write_figure
-from randcond.stage import run_stage, set_threads
+from randcond.jobs.stage import run_stage, set_threads
 
 MODELS = ("teacher", "soft targets", "soft targets, bias adjusted", "hard labels", "hard labels, bias adjusted")
 

@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.nn import functional as F
 
-from randcond.conditioning import TRAIN_TIMESTEPS, Exponential, Probability, recondition
 from randcond.figures.digits import (
     LEFT_OUT,
     NAMES,
@@ -34,10 +33,11 @@ from randcond.figures.digits import (
     train_classifier,
 )
 from randcond.figures.output import FigureScore, bars, write_figure
-from randcond.noise import NOISE_SCHEDULE
-from randcond.seeding import generator, normal
-from randcond.stage import run_stage, set_threads
-from randcond.training import fit
+from randcond.jobs.seeding import generator, normal
+from randcond.jobs.stage import run_stage, set_threads
+from randcond.method.conditioning import TRAIN_TIMESTEPS, Exponential, Probability, recondition
+from randcond.teachers.noise import NOISE_SCHEDULE
+from randcond.training.loop import fit
 
 TEACHER_WIDTH, STUDENT_WIDTH, BLOCKS = 256, 128, 3
 BATCH = 128

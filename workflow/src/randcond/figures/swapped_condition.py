@@ -17,14 +17,14 @@ from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline, StableDiffu
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from randcond.conditioning import TRAIN_TIMESTEPS, Exponential
-from randcond.errors import UserError
-from randcond.evaluator import Evaluator, class_logits
 from randcond.figures.output import FigureScore, write_figure
-from randcond.progress import Progress
-from randcond.seeding import generator, numpy_generator
-from randcond.stage import run_stage, set_threads
-from randcond.teacher import decode, draw_latents, load_pipeline
+from randcond.jobs.errors import UserError
+from randcond.jobs.progress import Progress
+from randcond.jobs.seeding import generator, numpy_generator
+from randcond.jobs.stage import run_stage, set_threads
+from randcond.method.conditioning import TRAIN_TIMESTEPS, Exponential
+from randcond.scores.evaluator import Evaluator, class_logits
+from randcond.teachers.stable_diffusion import decode, draw_latents, load_pipeline
 from randcond.worlds import emoji
 
 VERDICTS = ("image", "condition", "neither")

@@ -16,11 +16,11 @@ import pandas as pd
 from diffusers import DDPMScheduler
 from matplotlib.figure import Figure
 
-from randcond.conditioning import TRAIN_TIMESTEPS
 from randcond.figures.output import FigureScore, write_figure
-from randcond.noise import NOISE_SCHEDULE
-from randcond.seeding import numpy_generator
-from randcond.stage import run_stage, set_threads
+from randcond.jobs.seeding import numpy_generator
+from randcond.jobs.stage import run_stage, set_threads
+from randcond.method.conditioning import TRAIN_TIMESTEPS
+from randcond.teachers.noise import NOISE_SCHEDULE
 
 SHOWN = (0, 200, 400, 600, 999)  # timesteps whose points are drawn
 

@@ -16,14 +16,14 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from randcond.checkpoint import Checkpoint
-from randcond.files import atomic_path, sha256, write_json
+from randcond.jobs.files import atomic_path, sha256, write_json
+from randcond.jobs.stage import run_stage, set_threads
 from randcond.make_teacher import clip
 from randcond.make_teacher.autoencoder import AutoencoderProblem, build_autoencoder, measure_scale
 from randcond.make_teacher.denoiser import DenoiserProblem, build_denoiser, encode_scenes, encode_texts
-from randcond.noise import NOISE_SCHEDULE
-from randcond.stage import run_stage, set_threads
-from randcond.training import Fitted, fit
+from randcond.teachers.noise import NOISE_SCHEDULE
+from randcond.training.checkpoint import Checkpoint
+from randcond.training.loop import Fitted, fit
 from randcond.worlds import emoji
 
 IMAGE_SIZE = 32

@@ -7,7 +7,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 from torch.nn import functional as F
 
-from randcond.seeding import generator, numpy_generator
+from randcond.jobs.seeding import generator, numpy_generator
 
 RealImages = Callable[..., torch.Tensor]  # (texts, seed, first_index) -> uint8 (n, 3, h, w)
 

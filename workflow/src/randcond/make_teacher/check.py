@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from randcond.evaluator import Evaluator, class_logits
-from randcond.files import atomic_path, write_json
+from randcond.jobs.files import atomic_path, write_json
+from randcond.jobs.progress import Progress
+from randcond.jobs.seeding import numpy_generator
+from randcond.jobs.stage import run_stage, set_threads
 from randcond.make_teacher.autoencoder import reconstruct
-from randcond.progress import Progress
-from randcond.seeding import numpy_generator
-from randcond.stage import run_stage, set_threads
-from randcond.teacher import decode, draw_latents, load_pipeline
+from randcond.scores.evaluator import Evaluator, class_logits
+from randcond.teachers.stable_diffusion import decode, draw_latents, load_pipeline
 from randcond.worlds import emoji
 
 

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
+from randcond.jobs.seeding import generator, numpy_generator
 from randcond.make_teacher.autoencoder import RealImages
-from randcond.seeding import generator, numpy_generator
 from randcond.worlds.emoji import Caption
 
 CONTEXT_LENGTH = 16

@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from randcond.jobs.seeding import generator, numpy_generator
 from randcond.make_teacher.autoencoder import RealImages, to_unit
-from randcond.noise import NOISE_SCHEDULE
-from randcond.seeding import generator, numpy_generator
+from randcond.teachers.noise import NOISE_SCHEDULE
 
 
 def build_denoiser(latent_size: int, text_width: int) -> UNet2DConditionModel:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from randcond import provenance
-from randcond.errors import UserError
-from randcond.files import atomic_path
+from randcond.jobs import provenance
+from randcond.jobs.errors import UserError
+from randcond.jobs.files import atomic_path
 from randcond.report import figures, grids, inputs, latex, ledger, machine, origins, page, paper_figures, tables
 from randcond.report.paper import Paper
 

@@ -4,9 +4,9 @@ import argparse
 import logging
 from pathlib import Path
 
+from randcond.jobs.stage import run_stage
 from randcond.report import PAPER_RESULTS, TEMPLATES, Files, build
 from randcond.report.inputs import read_settings
-from randcond.stage import run_stage
 
 log = logging.getLogger("randcond")
 

@@ -11,8 +11,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from randcond.conditioning import TRAIN_TIMESTEPS, probability
-from randcond.plots import save
+from randcond.figures.plots import save
+from randcond.method.conditioning import TRAIN_TIMESTEPS, probability
 from randcond.report.inputs import Histories, Score, Series
 from randcond.report.tables import estimate, shown_metrics
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from randcond.errors import UserError
+from randcond.jobs.errors import UserError
 from randcond.report.inputs import Grid, run_and_seed
 
 CELL = 96  # pixels of a picture in the PNG, at least

@@ -16,9 +16,9 @@ from pydantic import (
 )
 from pydantic.types import StrictFloat, StrictInt
 
-from randcond.claims import Claim
-from randcond.errors import UserError
-from randcond.files import read_json
+from randcond.jobs.errors import UserError
+from randcond.jobs.files import read_json
+from randcond.settings.claims import Claim
 
 Parsed = TypeVar("Parsed")
 Number = Annotated[StrictFloat, Field(allow_inf_nan=False)]

@@ -8,11 +8,11 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from randcond.claims import Claim, Finding, Scores, Verdict, judge
-from randcond.errors import UserError
 from randcond.figures.output import FigureScores
+from randcond.jobs.errors import UserError
 from randcond.report.inputs import Score
 from randcond.report.tables import NONE, Metric, shown_metrics
+from randcond.settings.claims import Claim, Finding, Scores, Verdict, judge
 
 SHARE = Metric("share", "share, %", 100, 1, False, False)  # of a figure
 # A student that names less than this part of the teacher's concepts right has hardly learned: a claim that it is better

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from randcond.errors import UserError
+from randcond.jobs.errors import UserError
 
 
 @dataclass(frozen=True)

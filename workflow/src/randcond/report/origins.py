@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from randcond.provenance import read_made_with
+from randcond.jobs.provenance import read_made_with
 from randcond.report.inputs import Score
 
 JOBS = ("student", "score")  # whose logs are shown

@@ -9,7 +9,6 @@ from typing import Any
 from jinja2 import Environment as Templates
 from jinja2 import FileSystemLoader, StrictUndefined
 
-from randcond.claims import TOLERANCE
 from randcond.report import ledger
 from randcond.report.figures import Curve, conditioning_name
 from randcond.report.grids import FilledGrid, data_uri
@@ -25,6 +24,7 @@ from randcond.report.tables import (
     agreements,
     paper_metrics,
 )
+from randcond.settings.claims import TOLERANCE
 
 PAPER_HEAD = "paper (SD v1.4, COCO)"
 SPLITS = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from randcond.errors import UserError
+from randcond.jobs.errors import UserError
 from randcond.report.inputs import Number, PaperRow, parse
 
 PAPER_COLUMNS = ("table", "row", "split", "fid", "is", "clip")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from randcond.conditioning import Exponential
-from randcond.errors import UserError
 from randcond.figures.output import FigureScores
-from randcond.files import read_json
+from randcond.jobs.errors import UserError
+from randcond.jobs.files import read_json
+from randcond.method.conditioning import Exponential
 from randcond.report.inputs import parse
 
 KINDS = {".svg": "svg+xml", ".png": "png"}

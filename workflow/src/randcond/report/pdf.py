@@ -7,9 +7,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from randcond.errors import UserError
-from randcond.files import atomic_path
-from randcond.stage import run_stage
+from randcond.jobs.errors import UserError
+from randcond.jobs.files import atomic_path
+from randcond.jobs.stage import run_stage
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")
 

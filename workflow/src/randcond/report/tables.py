@@ -8,7 +8,7 @@ from itertools import combinations
 import pandas as pd
 from scipy import stats
 
-from randcond.errors import UserError
+from randcond.jobs.errors import UserError
 from randcond.report.inputs import Row, Score, Split, Table
 from randcond.report.paper import Paper
 

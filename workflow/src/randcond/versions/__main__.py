@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from randcond.errors import UserError
+from randcond.jobs.errors import UserError
 from randcond.versions.origin import describe
 from randcond.versions.pipeline import Source, pipeline_file, write_pipelines, write_settings
 from randcond.versions.plan import DEFAULT_WORLD, Stage, plan

@@ -8,8 +8,8 @@ import dvc.api
 import yaml
 from dvc.exceptions import DvcException
 
-from randcond.errors import UserError
-from randcond.provenance import read_made_with
+from randcond.jobs.errors import UserError
+from randcond.jobs.provenance import read_made_with
 from randcond.versions.pipeline import pipeline_file
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from randcond.files import read_json, write_json, write_text
+from randcond.jobs.files import read_json, write_json, write_text
 from randcond.versions.plan import DEFAULT_WORLD, Stage
 
 HEAD = "# Written by Snakemake's last run of this world, or by `make record`. Do not edit: the rules are the source.\n"

@@ -10,7 +10,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
 from dvc_data.hashfile.tree import Tree
 
-from randcond.errors import UserError
+from randcond.jobs.errors import UserError
 from randcond.versions.pipeline import pipeline_file
 from randcond.versions.plan import Job, Stage, within
 

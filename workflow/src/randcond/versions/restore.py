@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from randcond.errors import UserError
+from randcond.jobs.errors import UserError
 
 REMOTE = "shared"
 

@@ -1,8 +1,8 @@
-"""Worlds: what supplies texts, real images, the seen/unseen split and the evaluators.
+"""Worlds: what supplies texts, real images and the seen/unseen split.
 
-A world is two modules in this folder: ``<world>.py`` has the functions of :class:`World`, ``<world>_scores.py``
-those of :class:`Scores` (apart, so that a changed score does not draw images anew). Everything else that tells worlds
-apart is configuration.
+A world is two modules: ``worlds/<world>.py`` has the functions of :class:`World`, ``scores/<world>.py`` those of
+:class:`randcond.scores.world.Scores` (apart, so that a changed score does not draw images anew). Everything else that
+tells worlds apart is configuration.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +10,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
@@ -53,30 +52,6 @@ class World(Protocol):
         """``"unseen"`` if the text names a concept that is held out, else ``"seen"``."""
 
 
-class Scores(Protocol):
-    """Scores of samples. ``evaluators`` are the model folders of the configuration, ``images`` zips in row order."""
-
-    def reference(
-        self, evaluators: Sequence[Path], images: Sequence[Path], prompts: pd.DataFrame, settings: dict[str, Any]
-    ) -> dict[str, np.ndarray]:
-        """What all runs are compared with: features of real images, of the prompts, ..."""
-
-    def splits(
-        self,
-        evaluators: Sequence[Path],
-        images: Sequence[Path],
-        reference: dict[str, np.ndarray],
-        prompts: pd.DataFrame,
-        settings: dict[str, Any],
-    ) -> dict[str, Any]:
-        """Split -> ``count``, ``reference_count`` and ``metrics`` (name -> ``value`` and ``error95``)."""
-
-
 def load_world(name: str) -> World:
     """The world's texts and images."""
     return cast(World, import_module(f"randcond.worlds.{name}"))
-
-
-def load_scores(name: str) -> Scores:
-    """The world's scores."""
-    return cast(Scores, import_module(f"randcond.worlds.{name}_scores"))

@@ -21,9 +21,9 @@ import resvg_py
 import torch
 from PIL import Image
 
-from randcond.errors import UserError
-from randcond.lines import clean
-from randcond.seeding import numpy_generator
+from randcond.jobs.errors import UserError
+from randcond.jobs.seeding import numpy_generator
+from randcond.worlds.lines import clean
 
 COLOURS = {
     "red": (214, 48, 49), "orange": (253, 150, 68), "yellow": (254, 221, 90), "green": (46, 160, 90),

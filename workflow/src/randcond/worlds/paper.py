@@ -9,11 +9,11 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from randcond.animals import names_animal
-from randcond.archives import Archive, only_file, open_archive, parse_captions
-from randcond.errors import UserError
-from randcond.lines import clean
-from randcond.texts import sample_texts
+from randcond.jobs.errors import UserError
+from randcond.worlds.animals import names_animal
+from randcond.worlds.archives import Archive, only_file, open_archive, parse_captions
+from randcond.worlds.lines import clean
+from randcond.worlds.texts import sample_texts
 
 REASONS = ("empty", "length", "strange characters")  # why a written line is left out
 

@@ -1,0 +1,19 @@
+def render_settings(wildcards):
+    """Real images do not depend on how the teacher samples."""
+    sampling = CONFIG.rendering.model_dump()
+    if wildcards.images == "real":
+        sampling = {
+            key: sampling[key]
+            for key in ("batch", "shard", "seed", "precision", "latents")
+        }
+    return settings(
+        **sampling,
+        count=CONFIG.prompts.count,
+        images=wildcards.images,
+        world=CONFIG.world,
+    )
+
+
+def render_shards(prompts, images):
+    names = shard_names(CONFIG.prompts.count, CONFIG.rendering.shard)
+    return [f"{OUT}/renders/{prompts}-{images}/{name}.safetensors" for name in names]

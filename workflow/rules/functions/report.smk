@@ -1,0 +1,19 @@
+def report_settings():
+    experiments = EXPERIMENTS.model_dump()
+    for name, table in experiments["tables"].items():
+        for row in table["rows"]:
+            if row["paper"] is not None:
+                row["paper"] = {"table": name, "row": row["paper"]}
+    for grid in experiments["grids"]:
+        grid["benchmark"] = CONFIG.prompts.benchmark
+    return settings(
+        in_order=True,
+        title="Random conditioning with distillation",
+        world=CONFIG.world,
+        name=CONFIG.name,
+        seeds=CONFIG.seeds,
+        count=CONFIG.prompts.count,
+        claims=[claim.model_dump() for claim in CLAIMS],
+        **experiments,
+        settings=CONFIG.model_dump(),
+    )

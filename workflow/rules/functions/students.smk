@@ -1,0 +1,18 @@
+from randcond.settings.workflow import step_count
+
+
+def student_settings(wildcards):
+    run = run_of(wildcards).model_dump(exclude={"grid"})
+    recipe = CONFIG.distillation.recipe(run["init"])
+    steps = step_count(CONFIG.distillation.steps.model_dump(), run)
+    return settings(
+        run=run,
+        recipe=recipe,
+        steps=steps,
+        count=CONFIG.prompts.count,
+        seed=int(wildcards.seed),
+    )
+
+
+def student_pool(wildcards):
+    return [f"{OUT}/prompts/pool.arrow"] if "pool" in run_of(wildcards).texts else []

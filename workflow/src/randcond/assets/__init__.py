@@ -1,0 +1,1 @@
+"""Weights and data from outside: the list of them, and fetching them."""

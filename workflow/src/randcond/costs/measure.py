@@ -1,0 +1,75 @@
+"""What a pipeline costs: parameters, multiply-accumulates of a UNet call, bytes in float16, time of an image."""
+
+import argparse
+import copy
+import json
+import time
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.models.attention_processor import AttnProcessor
+from torch.utils.flop_counter import FlopCounterMode
+
+from randcond.jobs.files import write_json
+from randcond.jobs.stage import device, run_stage, set_threads
+from randcond.method.student import count_parameters
+from randcond.teachers.stable_diffusion import Teacher, decode, draw_latents, load_pipeline
+
+
+@torch.no_grad()
+def multiply_accumulates(teacher: Teacher) -> int:
+    """Multiply-accumulates of one UNet call on one latent: half of what torch's counter calls operations."""
+    latents = torch.zeros(1, *teacher.latent_shape, device=teacher.device, dtype=teacher.dtype)
+    conditions = teacher.encode([""])
+    unet = copy.deepcopy(teacher.unet)
+    unet.set_attn_processor(AttnProcessor())  # plain products, as the counter overlooks those that torch fuses
+    with FlopCounterMode(display=False) as counter:
+        teacher.predict(unet, latents, torch.zeros(1, device=teacher.device, dtype=torch.long), conditions)
+    return int(counter.get_total_flops()) // 2
+
+
+def latency(pipeline: StableDiffusionPipeline, steps: int, guidance_scale: float, repeats: int) -> float:
+    """Seconds from a prompt to its image: the fastest of several after one that is not counted; others only disturb."""
+    seconds = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        decode(pipeline, draw_latents(pipeline, ["a"], 0, 0, steps, guidance_scale))
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
+
+
+def device_name(threads: int) -> str:
+    """What the time was measured on: the job's GPU, or a number of threads of the CPU."""
+    if device() == "cuda":
+        return torch.cuda.get_device_name()
+    return f"CPU, {threads} thread{'s' * (threads > 1)}"
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Measure the pipeline of ``arguments`` and write its costs as JSON."""
+    settings = json.loads(arguments.settings)
+    set_threads(arguments.threads)
+    pipeline = load_pipeline(arguments.pipeline, device(), settings["precision"])
+    teacher = Teacher(pipeline)
+    write_json(
+        arguments.output,
+        {
+            "run": arguments.run,
+            "unet_parameters": count_parameters(teacher.unet),
+            "macs": multiply_accumulates(teacher),
+            "unet_bytes": 2 * count_parameters(teacher.unet),  # in float16, whatever it was saved in
+            "latency": latency(pipeline, settings["steps"], settings["guidance_scale"], settings["repeats"]),
+            "device": device_name(arguments.threads),
+        },
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, help="JSON: steps, guidance_scale, precision, repeats")
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    for option in ("--pipeline", "--output"):
+        parser.add_argument(option, type=Path, required=True)
+    run_stage(main, parser)

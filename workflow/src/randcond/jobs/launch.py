@@ -1,0 +1,56 @@
+"""Run a stage on as many GPUs as its job was given.
+
+``python -m randcond.jobs.launch --gpus 4 randcond.students.distil ...``
+
+The number belongs to the job's resources, not to its settings: results do not depend on it. Without GPUs the stage runs
+here, on the CPU, whatever the machine has; on one it runs here too; on several ``accelerate launch`` starts a process
+for each.
+"""
+
+import os
+import runpy
+import sys
+
+from randcond.jobs.errors import UserError
+
+
+def command(gpus: int, module: str, options: list[str]) -> list[str] | None:
+    """The command that starts several processes, or None where this process is enough."""
+    if gpus < 2:
+        return None
+    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", str(gpus)]
+    # each job picks a free port, so that several fit on a machine; precision is the stage's setting
+    return [sys.executable, *launcher, "--main_process_port", "0", "--mixed_precision", "no", "-m", module, *options]
+
+
+def _main(arguments: list[str]) -> None:
+    if len(arguments) < 3 or arguments[0] != "--gpus" or not arguments[1].isdecimal():
+        raise UserError("launch: expected --gpus NUMBER MODULE OPTIONS...")
+    gpus, module, options = int(arguments[1]), arguments[2], arguments[3:]
+    gpus = gpus or _of_slurm()
+    if gpus == 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif not _cuda():
+        raise UserError(f"gpus: the job was given {gpus}, but torch finds none; set gpus to 0 or check the driver")
+    if several := command(gpus, module, options):
+        os.execv(several[0], several)
+    sys.argv = [module, *options]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _of_slurm() -> int:
+    """GPUs that SLURM gave the job otherwise than by Snakemake's resource ``gpu``, e.g. by ``gres``."""
+    return len(os.environ.get("SLURM_JOB_GPUS", "").replace(",", " ").split())
+
+
+def _cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+if __name__ == "__main__":
+    try:
+        _main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,1 @@
+"""The paper's idea: p(t) and the swap (conditioning), the losses, and the students."""

@@ -1,0 +1,1 @@
+"""What the paper's world costs on GPUs, and whether it fits, without its weights."""

@@ -1,0 +1,228 @@
+"""What a configuration of the paper's world costs: GPU hours, wall time, disk and memory of each stage.
+
+``python -m randcond.planning.plan --config config/config.yaml config/paper.yaml --gpu a100-80gb --gpus 8``: operations
+are counted on the models themselves (:mod:`randcond.planning.operations`), speeds are what others have measured, with
+their source. Nothing here was measured on a GPU by this project.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from randcond.assets.listing import needed, read_assets
+from randcond.jobs.errors import UserError
+from randcond.jobs.stage import run_stage
+from randcond.planning import operations
+from randcond.settings.config import Config, check_config
+from randcond.settings.experiments import Experiments, load_experiments
+from randcond.settings.workflow import evaluation_count, shards, step_count
+
+DIFFUSERS = "diffusers pull request 2764: SD v1.4 class, 50 steps, 512 x 512, fp16, PyTorch 2.0 attention"
+BKSDM = (
+    "BK-SDM: B-Base, 50,000 steps of 256 pairs in 13 A100 days (abstract), with gradient checkpointing, on one"
+    " A100 80GB (its script and model card)"
+)
+_TOKEN_FLOPS = 2 * 7.6e9  # a token of a model of 7.6 billion parameters
+_TOKENS_PER_LINE, _ACCEPTED = 25, 0.7
+_IMAGE_SCORING_FLOPS = 3 * 2 * 5.7e9 + 2 * 290e9  # three Inceptions and ViT-g-14, in multiply-adds as published
+_SMALL = 32_768  # bytes of a latent in fp16
+_JPEG = 25_000  # bytes of a stored image of 256 x 256, by experience with COCO's photos
+_WEIGHTS = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU: memory in GB, operations a second in drawing and in training, and where these come from."""
+
+    memory: float
+    draw: float
+    train: float
+    source: str
+
+
+def gpus() -> dict[str, Gpu]:
+    """Known GPUs, their speeds as operations counted here over seconds measured by others."""
+    fifty = operations.image_flops("unet", 50)
+    draw = fifty / (13.55 / 16)
+    train = 50_000 * 256 / (13 * 86_400) * operations.step_flops("b-base", True)
+    a10 = fifty / (19.53 / 8)
+    scaled = "training scaled from the A100's by the speed of drawing"
+    return {
+        "a100-80gb": Gpu(80, draw, train, f"drawing 13.55 s for 16 images ({DIFFUSERS}); training: {BKSDM}"),
+        "a100-40gb": Gpu(40, draw, train, f"as the A100 80GB: {DIFFUSERS}; {BKSDM}"),
+        "a10": Gpu(24, a10, train * a10 / draw, f"drawing 19.53 s for 8 images ({DIFFUSERS}); {scaled}"),
+    }
+
+
+@dataclass(frozen=True)
+class Line:
+    """A stage's jobs, its GPU hours in all, GPUs of one job, disk in GB, and memory of one GPU in GB."""
+
+    stage: str
+    jobs: int
+    hours: float
+    per_job: int
+    disk: float
+    memory: float
+
+    def wall(self, available: int) -> float:
+        """Hours with so many GPUs, jobs side by side as far as they go."""
+        if not self.hours:
+            return 0.0
+        side_by_side = max(1, available // self.per_job)
+        rounds = -(-self.jobs // side_by_side)
+        return rounds * self.hours / self.jobs / self.per_job
+
+
+def plan(config: Config, experiments: Experiments, gpu: Gpu) -> list[Line]:
+    """The stages' operations.
+
+    Raises:
+        UserError: If the configuration is not of the paper's world; others are not at these sizes.
+    """
+    if config.world != "paper":
+        raise UserError(f"config: plan counts Stable Diffusion v1.4; the world {config.world} is another")
+    assets = read_assets(Path("config/assets.yaml"))
+    sizes = [assets[name] for name in needed(assets, config.model_dump())]
+    downloads = sum(asset.gigabytes * (2 if asset.repack else 1) for asset in sizes)
+    runs = {name: run for name, run in experiments.runs.items() if not config.only or name in config.only}
+    return [
+        Line("fetch", len(sizes), 0, 1, downloads, 0),
+        Line("prompts", 1, 0, 1, (config.prompts.pool or 0) * 80 / 1e9, 0),
+        _llm(config, any(run.prompts == "llm" for run in runs.values()), gpu),
+        _renders(config, {(run.prompts, run.images) for run in runs.values()}, gpu),
+        *_students(config, runs, gpu),
+        *_samples(config, experiments, runs, gpu),
+    ]
+
+
+def _llm(config: Config, used: bool, gpu: Gpu) -> Line:
+    local = used and config.prompts.llm.writer is not None and config.prompts.llm.writer.model is not None
+    tokens = config.prompts.llm.count * _TOKENS_PER_LINE / _ACCEPTED if local else 0
+    # token by token a model reads all its weights for a few operations: a tenth of what convolutions reach, at best
+    return Line("llm_prompts", 1, tokens * _TOKEN_FLOPS / (gpu.draw / 10) / 3600, 1, 0.3, 20.0 if local else 0.0)
+
+
+def _renders(config: Config, sets: set[tuple[str, str]], gpu: Gpu) -> Line:
+    count, drawing = config.prompts.count, config.rendering
+    jobs = shards(count, drawing.shard)
+    drawn = sum(images == "rendered" for _, images in sets)
+    encoding = len(sets) - drawn  # an encoding of a real image costs about half of a decoding
+    flops = drawn * operations.image_flops("unet", drawing.steps) + encoding * operations.decode_flops() / 2
+    bytes_each = _SMALL * (1 if drawing.latents == "fp16" else 2)
+    memory = _weights("unet") / 2 + 0.5 * drawing.batch
+    return Line(
+        "render", jobs * len(sets), count * flops / gpu.draw / 3600, 1, len(sets) * count * bytes_each / 1e9, memory
+    )
+
+
+def _weights(name: str) -> float:
+    """GB of a pipeline with this UNet in float32."""
+    return _WEIGHTS * sum(operations.parameters(part) for part in (name, "vae", "text")) / 1e9
+
+
+def _students(config: Config, runs: dict[str, Any], gpu: Gpu) -> Iterator[Line]:
+    recipe, seeds, processes = config.distillation, len(config.seeds), max(1, config.gpus.train)
+    half = recipe.mixed_precision != "no"
+    for name, run in runs.items():
+        steps = step_count(recipe.steps.model_dump(), run.model_dump())
+        flops = steps * recipe.batch * operations.step_flops(run.student, recipe.gradient_checkpointing)
+        # weights, gradients, two moments and the moving average in float32; the teacher's UNet as it computes
+        own = (5 if recipe.ema else 4) * _WEIGHTS * operations.parameters(run.student) / 1e9
+        teacher = (2 if half else 4) * operations.parameters("unet") / 1e9
+        rest = _WEIGHTS * (operations.parameters("vae") + operations.parameters("text")) / 1e9
+        kept = (
+            recipe.micro_batch
+            * operations.saved_bytes(run.student, recipe.gradient_checkpointing)
+            * (1 if half else 2)
+            / 1e9
+        )
+        disk = seeds * (_weights(run.student) + 4 / 5 * own)
+        yield Line(
+            f"student {name}", seeds, seeds * flops / gpu.train / 3600, processes, disk, own + teacher + rest + kept
+        )
+
+
+def _samples(config: Config, experiments: Experiments, runs: dict[str, Any], gpu: Gpu) -> Iterator[Line]:
+    content, prompts, drawing = experiments.model_dump(), config.prompts, config.sampling
+    jobs = images = 0
+    seconds = 0.0
+    for name, seeds in [("teacher", 1), *((run, len(config.seeds)) for run in runs)]:
+        count = evaluation_count(content, name, prompts.benchmark, prompts.evaluation)
+        unet = "unet" if name == "teacher" else runs[name].student
+        jobs, images = jobs + seeds * shards(count, drawing.shard), images + seeds * count
+        seconds += seeds * count * operations.image_flops(unet, drawing.steps) / gpu.draw
+    memory = _weights("unet") / 2 + 0.5 * drawing.batch
+    yield Line("sample", jobs, seconds / 3600, 1, (images + prompts.evaluation) * _JPEG / 1e9, memory)
+    scored, runs_scored = images + prompts.evaluation, 2 + len(runs) * len(config.seeds)
+    features = prompts.evaluation * 2 * 2048 * 4 / 1e9
+    yield Line("score", runs_scored, scored * _IMAGE_SCORING_FLOPS / gpu.draw / 3600, 1, features, 8.0)
+
+
+def table(lines: list[Line], gpu: Gpu, name: str, available: int) -> str:
+    """The plan as text."""
+    text = [f"{'stage':28} {'jobs':>5} {'GPU hours':>10} {'wall hours':>10} {'disk GB':>8} {'GB a GPU':>8}"]
+    for line in lines:
+        wall = line.wall(available)
+        numbers = f"{line.hours:10.1f} {wall:10.1f} {line.disk:8.1f} {line.memory:8.1f}"
+        text.append(f"{line.stage:28} {line.jobs:5} {numbers}" + ("  TOO LARGE" if line.memory > gpu.memory else ""))
+    students = [line for line in lines if line.stage.startswith("student ")]
+    together = sum(line.hours for line in students) / max(available, 1)
+    others = sum(line.wall(available) for line in lines if line not in students)
+    hours, disk = sum(line.hours for line in lines), sum(line.disk for line in lines)
+    text.append(f"{'all':28} {sum(line.jobs for line in lines):5} {hours:10.1f} {together + others:10.1f} {disk:8.1f}")
+    text += [
+        "",
+        f"{available} x {name}, {gpu.memory:g} GB each: {gpu.draw / 1e12:.0f} TFLOP/s drawing, {gpu.train / 1e12:.0f}"
+        " TFLOP/s training.",
+        f"Speeds: {gpu.source}.",
+        "Operations are counted by torch on the models' configurations. Assumed: the language model reaches a tenth of",
+        "the drawing speed, 0.5 GB of activations an image drawn. 'GB a GPU' of students: weights, optimiser, average,",
+        "and what is kept for the backward pass, without the kernels' workspace. Students run side by side in 'all'.",
+    ]
+    return "\n".join(text)
+
+
+def merged(paths: list[Path]) -> Config:
+    """The configuration of files laid over one another, as Snakemake does it."""
+    values: dict[str, Any] = {}
+    for path in paths:
+        try:
+            values = _over(values, yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+    return check_config(values)
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {key for key in below.keys() & above.keys() if isinstance(below[key], dict) and isinstance(above[key], dict)}
+    return {**below, **above, **{key: _over(below[key], above[key]) for key in both}}
+
+
+def _main(arguments: argparse.Namespace) -> None:
+    config, known = merged(arguments.config), gpus()
+    if arguments.gpu not in known:
+        raise UserError(f"plan: no speeds of a {arguments.gpu!r} are known; there are {', '.join(known)}")
+    gpu = known[arguments.gpu]
+    if arguments.train_tflops:
+        gpu = Gpu(gpu.memory, gpu.draw, arguments.train_tflops * 1e12, f"{gpu.source}; training as given")
+    if arguments.draw_tflops:
+        gpu = Gpu(gpu.memory, arguments.draw_tflops * 1e12, gpu.train, f"{gpu.source}; drawing as given")
+    lines = plan(config, load_experiments(Path(config.experiments)), gpu)
+    print(table(lines, gpu, arguments.gpu, arguments.gpus))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--config", type=Path, nargs="+", default=[Path("config/config.yaml"), Path("config/paper.yaml")]
+    )
+    parser.add_argument("--gpu", default="a100-80gb", help="a100-80gb, a100-40gb, a10")
+    parser.add_argument("--gpus", type=int, default=4, help="how many there are")
+    parser.add_argument("--train-tflops", type=float, help="your own measurement, in operations as counted here")
+    parser.add_argument("--draw-tflops", type=float, help="the same for drawing images")
+    run_stage(_main, parser)

@@ -1,0 +1,151 @@
+"""Captions from an OpenAI-compatible service: rate-limited, its cost estimated before the first request."""
+
+import json
+import logging
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from randcond.jobs.errors import UserError
+from randcond.settings.large import Endpoint
+
+log = logging.getLogger("randcond")
+
+_TRIES = 6
+_TIMEOUT = 300  # seconds
+_ACCEPTED = 0.7  # share of lines that pass the filters, for the estimate
+_CHARACTERS = 4  # of a token, for the estimate
+_TOKENS = 25  # of a written line, for the estimate
+_PATIENCE = 300.0  # seconds waited for at most because the service asks for it
+
+ASK = (
+    "Write {lines} captions of images, one a line, without numbers or quotation marks. Make them as varied as those"
+    " below in subject, style and length, and copy none of them:\n{examples}"
+)
+
+
+class Writing(Protocol):
+    """What the requests need of the settings."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def examples(self) -> int: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def top_p(self) -> float: ...
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirected request would hand the key to another host."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def estimate(endpoint: Endpoint, settings: Writing, done: int, examples: Sequence[str]) -> tuple[int, float, float]:
+    """Requests still to be made, their minutes at the rate limit, and their price in dollars.
+
+    Args:
+        endpoint: The service and its prices.
+        settings: How many captions are wanted.
+        done: Requests that were made before.
+        examples: Captions that the examples are drawn from.
+    """
+    sample = examples[:1000]
+    length = sum(map(len, sample)) / max(len(sample), 1)
+    requests = max(0, round(settings.count / (endpoint.lines * _ACCEPTED)) - done)
+    asked = (len(ASK) + settings.examples * length) / _CHARACTERS
+    dollars = (
+        asked * endpoint.dollars_per_million_input + endpoint.lines * _TOKENS * endpoint.dollars_per_million_output
+    )
+    return requests, requests / endpoint.requests_per_minute, requests * dollars / 1e6
+
+
+def endpoint_writer(
+    endpoint: Endpoint,
+    settings: Writing,
+    done: int,
+    examples: Sequence[str],
+    pause: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Callable[[str, Sequence[str], int], list[str]]:
+    """The function that has a list continued by the service; logs the estimate first.
+
+    Raises:
+        UserError: If the key is missing, or the estimate is above ``most_dollars``.
+    """
+    key = os.environ.get(endpoint.key_variable, "")
+    if not key:
+        raise UserError(f"prompts.llm.writer.endpoint: set the environment variable {endpoint.key_variable} to its key")
+    requests, minutes, dollars = estimate(endpoint, settings, done, examples)
+    log.info(
+        "%s: about %d requests, %.0f minutes at the rate limit, %.2f dollars",
+        endpoint.model,
+        requests,
+        minutes,
+        dollars,
+    )
+    if dollars > endpoint.most_dollars:
+        raise UserError(
+            f"prompts.llm.writer.endpoint.most_dollars: about {dollars:.2f} dollars for {settings.count} captions, more"
+            f" than the {endpoint.most_dollars:.2f} allowed; raise it or lower prompts.llm.count"
+        )
+    last = [-float("inf")]
+
+    def continue_list(prompt: str, topics: Sequence[str], round_: int) -> list[str]:
+        pause(max(0.0, last[0] + 60 / endpoint.requests_per_minute - clock()))
+        last[0] = clock()
+        body = {
+            "model": endpoint.model,
+            "messages": [{"role": "user", "content": ASK.format(lines=endpoint.lines, examples=prompt)}],
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            "seed": round_,
+        }
+        answer = _ask(endpoint, key, json.dumps(body).encode(), pause)
+        try:
+            text = json.loads(answer)["choices"][0]["message"]["content"]
+            return [line for line in text.splitlines() if line.strip()]
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            raise UserError(f"{endpoint.url}: its answer is no chat completion; check prompts.llm.writer") from None
+
+    return continue_list
+
+
+def _ask(endpoint: Endpoint, key: str, body: bytes, pause: Callable[[float], None]) -> bytes:
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{endpoint.url.rstrip('/')}/chat/completions", body, headers)
+    opener = urllib.request.build_opener(_NoRedirect)
+    for attempt in range(_TRIES):
+        try:
+            with opener.open(request, timeout=_TIMEOUT) as response:
+                found: bytes = response.read()
+                return found
+        except urllib.error.HTTPError as error:
+            if error.code in (401, 403):
+                raise UserError(
+                    f"{endpoint.url}: refuses the key in {endpoint.key_variable}; set a valid one"
+                ) from None
+            if error.code != 429 and error.code < 500:
+                reason = " ".join(error.read(300).decode("utf-8", "replace").split()).replace(key, "***")
+                raise UserError(f"{endpoint.url}: refuses the request ({error.code}: {reason})") from None
+            wait, reason = _wait(error.headers.get("Retry-After"), attempt), f"status {error.code}"
+        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            wait, reason = _wait(None, attempt), str(getattr(error, "reason", error)).replace(key, "***")
+        log.info("%s: %s; trying again in %.0f s", endpoint.url, reason, wait)
+        pause(wait)
+    raise UserError(
+        f"{endpoint.url}: no answer after {_TRIES} tries ({reason}); run again, it goes on where it stopped"
+    )
+
+
+def _wait(retry_after: str | None, attempt: int) -> float:
+    """Seconds until the next try: what the service asks for, or twice as long each time."""
+    if retry_after and retry_after.isdecimal():
+        return min(float(retry_after), _PATIENCE)
+    return 2.0**attempt

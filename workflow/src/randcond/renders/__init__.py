@@ -1,0 +1,1 @@
+"""D's images as latents, by the teacher or from real images."""

@@ -1,0 +1,1 @@
+"""Evaluation images, drawn or real, as zips of files."""

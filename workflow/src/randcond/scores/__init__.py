@@ -1,0 +1,1 @@
+"""Samples against real images: features, statistics, and the gate that the teacher must pass first."""

@@ -1,0 +1,134 @@
+"""The evaluator: an open_clip model of the world that turns images into features, names and cosines."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import open_clip
+import torch
+from cleanfid import fid
+from PIL import Image
+from safetensors import SafetensorError
+from torch.nn import functional as F
+
+from randcond.jobs.errors import UserError
+from randcond.jobs.stage import device
+
+
+class Named(Protocol):
+    """A text and what it names."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def concept(self) -> str: ...
+    @property
+    def colour(self) -> str: ...
+
+
+class Evaluator:
+    """Loads the model from a local open_clip folder (config, safetensors weights, tokenizer)."""
+
+    def __init__(self, folder: Path) -> None:
+        for name in ("open_clip_config.json", "open_clip_model.safetensors"):
+            if not (folder / name).exists():
+                raise UserError(f"{folder}: no open_clip model there ({name} is missing)")
+        self._device = torch.device(device())
+        try:
+            self._model, self._preprocess = open_clip.create_model_from_pretrained(
+                f"local-dir:{folder}", device=self._device
+            )
+            self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(f"{folder}: no whole open_clip model ({reason})") from None
+        self._model.eval().requires_grad_(False)
+
+    @property
+    def logit_scale(self) -> float:
+        """Factor that turns cosines into class logits."""
+        return float(self._model.logit_scale.exp())
+
+    def image_features(self, archives: list[Path], batch: int) -> np.ndarray:
+        """Features of all images of the zips, in the order of their names: float32 (images, width), not normalised.
+
+        clean-fid reads and batches the images; the resize is the evaluator's own preprocessing.
+
+        Raises:
+            UserError: If an archive is broken or empty.
+        """
+        return np.concatenate([self._features(archive, batch) for archive in archives])
+
+    @torch.no_grad()
+    def features_of(self, images: torch.Tensor, batch: int = 128) -> np.ndarray:
+        """Features of uint8 images (n, 3, h, w), as :meth:`image_features`."""
+        ready = torch.stack([self._preprocess(Image.fromarray(i)) for i in images.permute(0, 2, 3, 1).numpy()])
+        return torch.cat([self._model.encode_image(part.to(self._device)).cpu() for part in ready.split(batch)]).numpy()
+
+    def _features(self, archive: Path, batch: int) -> np.ndarray:
+        names = image_names(archive)
+        try:
+            return fid.get_files_features(
+                names,
+                model=self._model.encode_image,
+                num_workers=0,
+                batch_size=batch,
+                device=self._device,
+                custom_fn_resize=self._resize,
+                fdir=str(archive),
+                verbose=False,
+            )
+        except (OSError, ValueError, SyntaxError, zipfile.BadZipFile) as error:  # a broken PNG is a SyntaxError
+            raise UserError(f"{archive}: holds a picture that cannot be read ({error}); draw them again") from None
+
+    def _resize(self, image: np.ndarray) -> np.ndarray:
+        tensor = self._preprocess(Image.fromarray(image))
+        return tensor.permute(1, 2, 0).numpy()
+
+    @torch.no_grad()
+    def text_features(self, texts: list[str], batch: int = 256) -> np.ndarray:
+        """Normalised features of the texts, float32 (texts, width)."""
+        parts = [texts[i : i + batch] for i in range(0, len(texts), batch)]
+        tokens = [self._tokenizer(part).to(self._device) for part in parts]
+        return torch.cat([F.normalize(self._model.encode_text(part), dim=-1).cpu() for part in tokens]).numpy()
+
+    def class_features(self, captions: Sequence[Named]) -> np.ndarray:
+        """Normalised mean text feature of each concept on each colour, over templates: (concepts, colours, width).
+
+        Concepts and colours come in the order in which the captions first name them.
+        """
+        features = self.text_features([caption.text for caption in captions])
+        meanings: dict[str, dict[str, list[int]]] = {}
+        for i, caption in enumerate(captions):
+            meanings.setdefault(caption.concept, {}).setdefault(caption.colour, []).append(i)
+        means = np.stack([[features[rows].mean(0) for rows in colours.values()] for colours in meanings.values()])
+        return means / np.linalg.norm(means, axis=-1, keepdims=True)
+
+
+def image_names(archive: Path) -> list[str]:
+    """Names of the images of a zip, sorted.
+
+    Raises:
+        UserError: If the archive is missing, broken or empty.
+    """
+    try:
+        names = sorted(zipfile.ZipFile(archive).namelist())
+    except (zipfile.BadZipFile, FileNotFoundError) as error:
+        raise UserError(f"{archive}: not a whole zip of images ({error}); delete it and run again") from None
+    if not names:
+        raise UserError(f"{archive}: holds no images; delete it and run again")
+    return names
+
+
+def class_logits(unit_features: np.ndarray, classes: np.ndarray, logit_scale: float) -> np.ndarray:
+    """Zero-shot logits (images, concepts): the best match of a concept over its colours.
+
+    Args:
+        unit_features: Normalised image features, (images, width).
+        classes: From :meth:`Evaluator.class_features`.
+        logit_scale: The model's.
+    """
+    cosines = unit_features @ classes.reshape(-1, classes.shape[-1]).T
+    return logit_scale * cosines.reshape(len(unit_features), *classes.shape[:2]).max(-1)

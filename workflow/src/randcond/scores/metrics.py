@@ -1,0 +1,123 @@
+"""Scores of a set of images from their features, with a bootstrap over images."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from cleanfid.fid import frechet_distance, kernel_distance
+from torch import from_numpy
+from torch_fidelity.metric_isc import isc_features_to_metric
+
+from randcond.jobs.errors import UserError
+from randcond.jobs.seeding import numpy_generator
+
+
+def fid(features: np.ndarray, reference: np.ndarray) -> float:
+    """Frechet distance of two sets of features (n, width), by clean-fid, in float64."""
+    moments = [(f.mean(0), np.cov(f, rowvar=False)) for f in (_double(features), _double(reference))]
+    return float(frechet_distance(*moments[0], *moments[1]))
+
+
+def kid(features: np.ndarray, reference: np.ndarray, seed: int, subsets: int = 100, size: int = 1000) -> float:
+    """Kernel distance of two sets of features, by clean-fid, over subsets of ``size`` drawn from ``seed``."""
+    # as tensors, whose third powers take half of NumPy's time
+    sets = from_numpy(_double(reference)), from_numpy(_double(features))
+    state = np.random.get_state()
+    np.random.seed(seed)  # clean-fid draws its subsets from the global generator
+    try:
+        return kernel_distance(*sets, num_subsets=subsets, max_subset_size=size)
+    finally:
+        np.random.set_state(state)
+
+
+def inception_score(logits: np.ndarray) -> float:
+    """exp of the mean divergence of class probabilities from their mean, by torch-fidelity, one split."""
+    result = isc_features_to_metric(from_numpy(_double(logits)), splits=1, shuffle=False)
+    return float(result["inception_score_mean"])
+
+
+class FidToReference:
+    """FID against a fixed reference, fast enough for a bootstrap: only symmetric eigenvalue problems."""
+
+    def __init__(self, reference: np.ndarray) -> None:
+        reference = _double(reference)
+        self._mean = reference.mean(0)
+        covariance = np.cov(reference, rowvar=False)
+        values, vectors = np.linalg.eigh(covariance)
+        self._root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+        self._trace = np.trace(covariance)
+
+    def __call__(self, features: np.ndarray) -> float:
+        features = _double(features)
+        covariance = np.cov(features, rowvar=False)
+        cross = np.linalg.eigvalsh(self._root @ covariance @ self._root).clip(0)
+        shift = features.mean(0) - self._mean
+        return float(shift @ shift + np.trace(covariance) + self._trace - 2 * np.sqrt(cross).sum())
+
+
+def error95(statistic: Callable[[np.ndarray], float], count: int, rounds: int, seed: int) -> float:
+    """Half width of the 95% interval: 1.96 standard deviations over bootstrap samples of the images.
+
+    Args:
+        statistic: Score of the images with the given indices (with repetitions).
+        count: Number of images.
+        rounds: Bootstrap samples.
+        seed: Seed of the samples.
+    """
+    rng = numpy_generator(seed)
+    values = [statistic(rng.integers(count, size=count)) for _ in range(rounds)]
+    return float(1.96 * np.std(values, ddof=1))
+
+
+def all_metrics(
+    features: np.ndarray,
+    reference: np.ndarray,
+    logits: np.ndarray,
+    cosines: np.ndarray,
+    named: np.ndarray,
+    rounds: int,
+    seed: int,
+) -> dict[str, dict[str, float]]:
+    """FID, KID, IS, CLIP score and the share named correctly, each with its ``error95``.
+
+    Args:
+        features: The samples' features, (n, width).
+        reference: The real images' features, (m, width).
+        logits: Class logits of the samples, (n, classes).
+        cosines: Cosine of each sample and its prompt, (n,).
+        named: Whether each sample is named correctly, (n,).
+        rounds: Bootstrap samples.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        UserError: If an input or a score is not a finite number, or there are fewer than two images.
+    """
+    count = len(features)
+    if min(count, len(reference)) < 2:
+        raise UserError(f"scores need at least 2 images, not {count} samples and {len(reference)} real ones")
+    for name, values in (("features", features), ("reference", reference), ("logits", logits), ("cosines", cosines)):
+        if not np.isfinite(values).all():
+            raise UserError(f"{name} are not finite numbers over {count} images; look at the samples")
+    to_reference = FidToReference(reference)
+    # The kernel distance is a mean over subsets. Its bootstrap takes as few as hold all images: smaller ones would add
+    # their own noise to the error.
+    subsets = math.ceil(count / 1000)
+    few = math.ceil(count / subsets)
+    statistics: dict[str, tuple[float, Callable[[np.ndarray], float]]] = {
+        "fid": (fid(features, reference), lambda i: to_reference(features[i])),
+        "kid": (kid(features, reference, seed), lambda i: kid(features[i], reference, seed, subsets, few)),
+        "is": (inception_score(logits), lambda i: inception_score(logits[i])),
+        "clip": (float(cosines.mean()), lambda i: float(cosines[i].mean())),
+        "named": (float(named.mean()), lambda i: float(named[i].mean())),
+    }
+    scores = {}
+    for name, (value, statistic) in statistics.items():
+        error = error95(statistic, count, rounds, seed)
+        if not np.isfinite([value, error]).all():
+            raise UserError(f"{name} is not a finite number over {count} images; look at the samples")
+        scores[name] = {"value": value, "error95": error}
+    return scores
+
+
+def _double(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values, np.float64)

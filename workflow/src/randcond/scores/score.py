@@ -1,0 +1,80 @@
+"""Score one run's samples against the world's real images: features -> statistics -> one JSON file."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from randcond.jobs.errors import UserError
+from randcond.jobs.files import read_tensors, sha256_of, tensor_elements, write_json, write_tensors
+from randcond.jobs.progress import log
+from randcond.jobs.stage import run_stage, set_threads
+from randcond.prompts.table import read_prompts
+from randcond.scores.world import load_scores
+
+
+def _reference(arguments: argparse.Namespace) -> None:
+    """What all runs are compared with."""
+    settings, prompts = json.loads(arguments.settings), read_prompts(arguments.prompts)
+    tensors = load_scores(settings["world"]).reference(arguments.evaluator, arguments.images, prompts, settings)
+    write_tensors(arguments.output, {name: torch.from_numpy(array) for name, array in tensors.items()})
+
+
+def _score(arguments: argparse.Namespace) -> None:
+    settings, prompts = json.loads(arguments.settings), read_prompts(arguments.prompts)
+    reference = _read_reference(arguments.reference)
+    world = load_scores(settings["world"])
+    splits = world.splits(arguments.evaluator, arguments.images, reference, prompts, settings)
+    for name, split in splits.items():
+        shown = {metric: round(score["value"], 3) for metric, score in split["metrics"].items()}
+        log.info("%s, %s: %s", arguments.run, name, shown)
+    # one file, or several of one number each
+    name, unet = "diffusion_pytorch_model", arguments.pipeline / "unet"
+    weights = sorted(unet.glob(f"{name}.safetensors")) or sorted(unet.glob(f"{name}-*-of-*.safetensors"))
+    write_json(
+        arguments.output,
+        {
+            **{"run": arguments.run, "seed": arguments.seed, "world": settings["world"], "name": settings["name"]},
+            "unet_parameters": tensor_elements(weights),
+            "unet_sha256": sha256_of(weights),
+            "protocol": settings["protocol"],
+            "splits": splits,
+        },
+    )
+
+
+def _read_reference(path: Path) -> dict[str, np.ndarray]:
+    """What :func:`_reference` wrote."""
+    reference = {name: tensor.numpy() for name, tensor in read_tensors(path).items()}
+    for name, array in reference.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{path}: its {name} are not finite numbers; delete it and run again")
+    return reference
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    reference = commands.add_parser("reference", help="features of the real images")
+    reference.set_defaults(command=_reference)
+    score = commands.add_parser("run", help="scores of one run")
+    score.set_defaults(command=_score)
+    for command in (reference, score):
+        command.add_argument("--settings", required=True)
+        for option in ("--evaluator", "--images"):
+            command.add_argument(option, type=Path, nargs="+", required=True)
+        for option in ("--prompts", "--output"):
+            command.add_argument(option, type=Path, required=True)
+        command.add_argument("--threads", type=int, default=1)
+    for option in ("--reference", "--pipeline"):
+        score.add_argument(option, type=Path, required=True)
+    score.add_argument("--run", required=True)
+    score.add_argument("--seed", type=int, required=True)
+
+    def _main(arguments: argparse.Namespace) -> None:
+        set_threads(arguments.threads)
+        arguments.command(arguments)
+
+    run_stage(_main, parser)

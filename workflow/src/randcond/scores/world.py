@@ -1,0 +1,33 @@
+"""A world's scores: what ``scores/<world>.py`` has to offer."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import pandas as pd
+
+
+class Scores(Protocol):
+    """Scores of samples. ``evaluators`` are the model folders of the configuration, ``images`` zips in row order."""
+
+    def reference(
+        self, evaluators: Sequence[Path], images: Sequence[Path], prompts: pd.DataFrame, settings: dict[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """What all runs are compared with: features of real images, of the prompts, ..."""
+
+    def splits(
+        self,
+        evaluators: Sequence[Path],
+        images: Sequence[Path],
+        reference: dict[str, np.ndarray],
+        prompts: pd.DataFrame,
+        settings: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Split -> ``count``, ``reference_count`` and ``metrics`` (name -> ``value`` and ``error95``)."""
+
+
+def load_scores(name: str) -> Scores:
+    """The world's scores."""
+    return cast(Scores, import_module(f"randcond.scores.{name}"))

@@ -1,0 +1,99 @@
+"""The configuration: its schema, its defaults, and one line for whatever is wrong with it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from randcond.jobs.errors import UserError
+from randcond.settings.experiments import Experiments, GridName
+from randcond.settings.fields import Section, Seed, validated
+from randcond.settings.large import Calibration, Gpus, Sources
+from randcond.settings.miniature import Figures, MakeTeacher
+from randcond.settings.stages import Distillation, Evaluation, Prompts, Rendering, Scoring
+
+
+class Config(Section):
+    """Everything a pipeline run depends on."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")] = "emoji"
+    """Name of the world's folder in ``results/``."""
+    world: Literal["emoji", "paper"] = "emoji"
+    """Where texts and real images come from, and how samples are scored."""
+    teacher: str = "workflow/assets/emoji/teacher"
+    """Folder of the teacher, a diffusers pipeline."""
+    evaluator: str = "workflow/assets/emoji/evaluator"
+    """Folder of the open_clip model that scores are computed with."""
+    inception: str | None = None
+    """Folder of Inception's weights, for worlds that are scored by it."""
+    sources: Sources = Sources()
+    """Files of the world that are not part of the project."""
+    gpus: Gpus = Gpus()
+    """GPUs of a job."""
+    experiments: str = "config/experiments.yaml"
+    """File of the runs, tables and figures."""
+    claims: str = "config/claims.yaml"
+    """File of what the paper claims."""
+    grid: GridName = "default"
+    """Which of the runs: the default ones, or all."""
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
+    """Seeds that every run is trained with."""
+    more_seeds: dict[str, list[Seed]] = {}
+    """Further seeds of some runs."""
+    only: list[str] = []
+    """Only these runs; none named: all."""
+    prompts: Prompts = Prompts()
+    """Prompts."""
+    rendering: Rendering = Rendering()
+    """Rendering of D."""
+    distillation: Distillation = Distillation()
+    """Training of the students."""
+    sampling: Evaluation = Evaluation()
+    """Sampling for the evaluation."""
+    scoring: Scoring = Scoring()
+    """Scoring."""
+    figures: Figures = Figures()
+    """The paper's small figures."""
+    calibration: Calibration | None = None
+    """What the teacher must score before any student is scored; none: nothing."""
+    make_teacher: MakeTeacher = MakeTeacher()
+    """Training of the emoji world's teacher and evaluator (``config/teacher.yaml``)."""
+
+    def seeds_of(self, run: str) -> list[int]:
+        """The seeds that a run is trained with."""
+        return sorted({*self.seeds, *self.more_seeds.get(run, [])})
+
+    def check_experiments(self, experiments: Experiments) -> None:
+        """Raise :class:`UserError` if a run is named that is not there, or there are fewer prompts than a run needs."""
+        for where, names in (("only", self.only), ("more_seeds", self.more_seeds)):
+            for name in names:
+                if name not in experiments.runs:
+                    raise UserError(
+                        f"config: {where}: there is no run {name!r}; there are {', '.join(experiments.runs)}"
+                    )
+        for name, run in experiments.runs.items():
+            if (run.size or 0) > self.prompts.count:
+                raise UserError(
+                    f"{self.experiments}: runs.{name}.size: {run.size} pairs, but prompts.count is only"
+                    f" {self.prompts.count}"
+                )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "Config":
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds: a seed is listed twice")
+        if self.prompts.llm.count < self.prompts.count:
+            raise ValueError(
+                f"prompts.llm.count: {self.prompts.llm.count} prompts are fewer than the {self.prompts.count} to render"
+            )
+        if (self.prompts.benchmark or 0) > self.prompts.evaluation:
+            raise ValueError(f"prompts.benchmark: there are only {self.prompts.evaluation} evaluation prompts")
+        return self
+
+
+def check_config(values: dict[str, Any]) -> Config:
+    """The configuration from a parsed YAML file.
+
+    Raises:
+        UserError: Naming the first setting that is wrong, and why.
+    """
+    return validated(Config, values, "config")

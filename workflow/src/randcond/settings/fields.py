@@ -1,0 +1,44 @@
+"""What the settings are made of: a strict section, the kinds of numbers in it, and one line for what is wrong."""
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from randcond.jobs.errors import UserError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Above0 = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator takes
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys and wrong types are errors.
+
+    The text under a field says what it means, in ``config/README.md`` and in the JSON schema too.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+def validated(model: type[Model], values: dict[str, Any], where: str) -> Model:
+    """``values`` as a ``model``.
+
+    Raises:
+        UserError: Naming ``where`` and the first setting that is wrong, and why.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = "there is no such setting; check its spelling"
+        elif not isinstance(first["input"], dict | list):
+            message += f", not {first['input']!r}"
+        raise UserError(f"{where}: {place}: {message}" if place else f"{where}: {message}") from None

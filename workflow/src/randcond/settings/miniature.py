@@ -1,0 +1,121 @@
+"""Settings of what the emoji world adds: the training of its teacher and evaluator, and the paper's small figures."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from randcond.settings.fields import Above0, Positive, Section, Seed
+
+
+class Training(Section):
+    """One of the trainings that make the emoji world's teacher and evaluator."""
+
+    steps: Positive
+    """Optimiser steps."""
+    batch: Positive
+    """Images of a step."""
+    learning_rate: Above0
+    """AdamW's learning rate."""
+    seed: Seed
+    """Seed of weights and data."""
+
+
+class AutoencoderTraining(Training):
+    """The autoencoder's training."""
+
+    kl_weight: float = Field(default=2e-6, ge=0)
+    """Weight of the latents' KL divergence."""
+
+
+class ContrastiveTraining(Training):
+    """A CLIP's training."""
+
+    colours: Positive
+    """Different backgrounds in a batch."""
+
+
+class DenoiserTraining(Training):
+    """The teacher UNet's training."""
+
+    cycles: Positive = 2
+    """Cosines that the learning rate falls along, one after the other."""
+    scenes: Positive = 16
+    """Real scenes of every concept on every colour."""
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the weights' moving average."""
+
+
+class MakeTeacher(Section):
+    """How the shipped teacher and evaluator were made."""
+
+    autoencoder: AutoencoderTraining = AutoencoderTraining(steps=4500, batch=32, learning_rate=2e-3, seed=0)
+    """The autoencoder."""
+    text_encoder: ContrastiveTraining = ContrastiveTraining(steps=1500, batch=64, colours=2, learning_rate=1e-3, seed=1)
+    """The teacher's text encoder."""
+    evaluator: ContrastiveTraining = ContrastiveTraining(steps=3000, batch=64, colours=8, learning_rate=1e-3, seed=2)
+    """The evaluator, a CLIP."""
+    denoiser: DenoiserTraining = DenoiserTraining(steps=9000, batch=64, learning_rate=6e-4, seed=3)
+    """The teacher's UNet."""
+
+
+class DigitsClassifier(Section):
+    """Figure 2: classifiers of digits."""
+
+    temperature: Above0 = 4.0
+    """Softens the students' targets."""
+    steps: Positive = 800
+    """Optimiser steps."""
+
+
+class DigitsDiffusion(Section):
+    """Figure 2: diffusion models of digits."""
+
+    teacher_steps: Positive = 1500
+    """Optimiser steps of the teacher."""
+    student_steps: Positive = 2000
+    """Optimiser steps of the students."""
+    images: Positive = 60
+    """Images of each digit but 3 in D."""
+    samples: Positive = 100
+    """Samples of each digit that are judged."""
+    sampling_steps: Positive = 25
+    """Denoising steps."""
+    guidance_scale: float = Field(default=2.0, ge=1)
+    """Weight of the guidance; 1 is none."""
+
+
+class SwappedCondition(Section):
+    """Figure 3: one image under another's condition."""
+
+    pairs: Positive = 32
+    """Pairs of images for each seed."""
+    steps: Annotated[int, Field(gt=1, lt=1000)] = 20
+    """Timesteps of the sampler that they are noised to."""
+    guidance_scale: float = Field(default=2.0, ge=1)
+    """Weight of the guidance; 1 is none."""
+
+
+class Toy(Section):
+    """Figure 5: two densities in the plane."""
+
+    step: Annotated[int, Field(gt=0, lt=1000)] = 20
+    """Timesteps from one point of the curve to the next."""
+    cells: Positive = 200
+    """The distance is summed on so many x so many places."""
+    points: Positive = 400
+    """Points shown."""
+
+
+class Figures(Section):
+    """The paper's figures 2, 3 and 5, with seeds of their own."""
+
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1, 2]
+    """Seeds of all of them."""
+    classifier: DigitsClassifier = DigitsClassifier()
+    """Figure 2, classifiers."""
+    diffusion: DigitsDiffusion = DigitsDiffusion()
+    """Figure 2, diffusion models."""
+    swapped: SwappedCondition = SwappedCondition()
+    """Figure 3."""
+    toy: Toy = Toy()
+    """Figure 5."""

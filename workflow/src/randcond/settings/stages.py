@@ -1,0 +1,161 @@
+"""Settings of the stages: prompts, rendering, distillation, sampling, scoring."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from randcond.settings.fields import Above0, Positive, Section, Seed, Share
+from randcond.settings.large import Precision, Writer
+
+
+class LLM(Section):
+    """How the LLM writes the data-free prompts (the role of GPT in the paper)."""
+
+    count: Positive = 2000
+    """Prompts to be written: the first ``prompts.count`` of them are D's, the rest are more texts."""
+    batch: Positive = 32
+    """Lines written at a time."""
+    examples: Positive = 16
+    """Captions shown as examples in each request."""
+    new_tokens: Positive = 96
+    """Most tokens of a line."""
+    temperature: Above0 = 0.9
+    """Temperature of the sampling."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Share of the probability that is sampled from."""
+    max_rounds: Positive = 400
+    """Batches after which the job gives up."""
+    seed: Seed = 1
+    """Seed of the examples and the sampling."""
+    writer: Writer | None = None
+    """Who writes; none: the small model that comes in a wheel."""
+
+
+class Prompts(Section):
+    """D's prompts: how many of the world's captions are rendered."""
+
+    count: Positive = 960
+    """N, pairs of D: captions that are rendered."""
+    evaluation: Positive = 999
+    """Prompts that students are judged by, in neither D nor the pool."""
+    benchmark: Positive | None = None
+    """The first so many evaluation prompts are a split of their own, coco30k."""
+    pool: Positive | None = None
+    """Texts drawn from ``sources.texts``; none: all that the world has."""
+    max_characters: Positive = 1000
+    """Longest text of the pool; a text encoder reads far fewer."""
+    expected: dict[Literal["seen", "unseen"], Positive] = {}
+    """The paper's counts of D, reported beside ours."""
+    seed: Seed = 0
+    """Seed of what is chosen."""
+    llm: LLM = LLM()
+    """The language model's prompts."""
+
+
+class Sampling(Section):
+    """How a pipeline draws images (PNDM, as in the paper's protocol)."""
+
+    steps: Positive = 25
+    """Denoising steps."""
+    guidance_scale: float = Field(default=2.0, ge=1)
+    """Weight of the classifier-free guidance; 1 is none."""
+    batch: Positive = 64
+    """Images drawn at a time; the images do not depend on it."""
+    shard: Positive = 500
+    """Images of a job and its file."""
+    precision: Precision = "no"
+    """Precision of the weights: no is float32."""
+    seed: Seed = 1000
+    """Seed of the noise."""
+
+
+class Rendering(Sampling):
+    """How the teacher renders D."""
+
+    shard: Positive = 480
+    """Images of a job and its file."""
+    latents: Literal["fp32", "fp16"] = "fp32"
+    """Precision that latents are stored in."""
+
+
+class Evaluation(Sampling):
+    """How evaluation images are drawn and stored."""
+
+    seed: Seed = 3000
+    """Seed of the noise."""
+    image_format: Literal["png", "jpeg"] = "png"
+    """Format of the stored images."""
+    resize: Positive | None = None
+    """Pixels; the image is stored, read again, resized and stored once more."""
+
+
+class Steps(Section):
+    """Optimiser steps by where the student's weights come from."""
+
+    copied: Positive = 800
+    """With the teacher's weights copied."""
+    random: Positive = 1400
+    """With random weights."""
+
+
+class LearningRates(Section):
+    """AdamW's learning rate by where the student's weights come from; chosen by docs/runs/learning_rate.txt."""
+
+    copied: Above0 = 1e-3
+    """With the teacher's weights copied."""
+    random: Above0 = 3e-3
+    """With random weights."""
+
+
+class Distillation(Section):
+    """The paper's recipe; a run's own settings are in the experiments file."""
+
+    steps: Steps = Steps()
+    """Optimiser steps."""
+    batch: Positive = 32
+    """Pairs of a step, on all GPUs together."""
+    micro_batch: Positive = 32
+    """Pairs that one process holds at a time; the result does not depend on it."""
+    learning_rate: LearningRates = LearningRates()
+    """AdamW's learning rate."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """Course of the learning rate."""
+    weight_decay: float = Field(default=1e-2, ge=0)
+    """AdamW's weight decay."""
+    gradient_clip: float = Field(default=1.0, ge=0)
+    """Largest norm of the gradient; 0: not clipped."""
+    ema: float = Field(default=0.998, ge=0, lt=1)
+    """Decay of the weights' moving average; 0: none is kept."""
+    weights: Literal["ema", "raw"] = "ema"
+    """Which weights the student is saved with."""
+    null_text: Share = 0.1
+    """Share of texts that are emptied, for classifier-free guidance."""
+    mixed_precision: Precision = "no"
+    """Precision of the training; weights stay float32."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in place of keeping them: less memory, more time."""
+    checkpoint_minutes: Above0 = 2.0
+    """Time between two savings of the state."""
+
+    def recipe(self, init: Literal["copied", "random"]) -> dict[str, Any]:
+        """All of it but the steps, for students whose weights come from ``init``."""
+        return self.model_dump(exclude={"steps"}) | {"learning_rate": getattr(self.learning_rate, init)}
+
+    @model_validator(mode="after")
+    def _ema_exists(self) -> "Distillation":
+        if self.weights == "ema" and self.ema == 0:
+            raise ValueError("weights: ema needs an ema above 0")
+        return self
+
+
+class Scoring(Section):
+    """Evaluation: real images to compare with, and the bootstrap over images."""
+
+    real_per_prompt: Positive = 4
+    """Real images of each evaluation prompt."""
+    batch: Positive = 128
+    """Images read at a time."""
+    bootstrap: Annotated[int, Field(ge=2)] = 100
+    """Resamples of the interval over images."""
+    seed: Seed = 2000
+    """Seed of real images and resamples."""

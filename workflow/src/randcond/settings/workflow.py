@@ -1,0 +1,49 @@
+"""What the rules compute from the configuration: counts of shards, steps and images, and the protocol in words."""
+
+import math
+from typing import Any
+
+
+def shards(count: int, size: int) -> int:
+    """Number of shards of at most ``size`` that hold ``count`` items."""
+    return math.ceil(count / size)
+
+
+def step_count(steps: dict[str, int], run: dict[str, Any]) -> int:
+    """Optimiser steps of a run: by where its weights come from."""
+    return steps[run["init"]]
+
+
+def evaluation_count(experiments: dict[str, Any], run: str, benchmark: int | None, everything: int) -> int:
+    """Evaluation images that a run needs: the benchmark's, unless a table or grid shows it on more prompts."""
+    tables = [(table["splits"], [row["run"] for row in table["rows"]]) for table in experiments["tables"].values()]
+    shown = tables + [([grid["split"]], grid["runs"]) for grid in experiments["grids"]]
+    splits = {split for of_these, runs in shown if run in runs for split in of_these}
+    return benchmark if benchmark is not None and splits <= {"coco30k"} else everything
+
+
+def protocol(config: dict[str, Any]) -> dict[str, Any]:
+    """How a configuration's samples are drawn, stored and scored, in words for the report."""
+    sampling, scoring = config["sampling"], config["scoring"]
+    stored, features = "PNG, no resize but the evaluator's own", "the world's evaluator"
+    scaled = "directions scaled to length sqrt(width)"
+    if size := sampling["resize"]:
+        kind = sampling["image_format"].upper()
+        stored = f"{kind}, resized to {size} x {size} by PIL's default filter, {kind} again"
+    if config["inception"]:
+        features, scaled = (
+            "Inception (FID in clean-fid's modes legacy_pytorch and clean; IS by torch-fidelity)",
+            "as is",
+        )
+    more = {"sampling precision": sampling["precision"], "training steps": config["distillation"]["steps"]}
+    return {
+        "scheduler": "PNDM",
+        "steps": sampling["steps"],
+        "guidance_scale": sampling["guidance_scale"],
+        "weights": config["distillation"]["weights"],
+        "image format": stored,
+        "features": f"{features}, {scaled}",
+        "real images per prompt": scoring["real_per_prompt"],
+        "sampling seed": sampling["seed"],
+        **(more if config["inception"] else {}),
+    }

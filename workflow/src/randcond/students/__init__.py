@@ -1,0 +1,1 @@
+"""Distilling a student: its data, its training problem, and the command."""

@@ -1,0 +1,150 @@
+"""Distil one student: the paper's algorithm, from D, C and p(t) to a finished pipeline on disk."""
+
+import argparse
+import hashlib
+import json
+import logging
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+
+from randcond.jobs.code import code_of
+from randcond.jobs.errors import UserError
+from randcond.jobs.files import atomic_path, sha256_of, write_json
+from randcond.jobs.progress import log
+from randcond.jobs.seeding import normal
+from randcond.jobs.stage import device, run_stage, set_threads
+from randcond.method.conditioning import TRAIN_TIMESTEPS, probability
+from randcond.method.losses import DistillationLoss
+from randcond.method.student import build_student, count_parameters, feature_pairs
+from randcond.students.data import load_data
+from randcond.students.problem import Distillation
+from randcond.teachers.stable_diffusion import DTYPES, Teacher, load_pipeline
+from randcond.training.checkpoint import Checkpoint
+from randcond.training.loop import Fitted, fit
+
+# settings that a training may go on with when they have changed, e.g. after it ran out of memory
+_NOT_OF_STATE = ("micro_batch", "gradient_checkpointing", "checkpoint_minutes")
+_PACKAGE = Path(__file__).parents[1]
+
+
+def distil(arguments: argparse.Namespace) -> None:
+    """Train the student of ``arguments.settings`` and write its pipeline and loss history."""
+    settings = json.loads(arguments.settings)
+    run, recipe = settings["run"], SimpleNamespace(**settings["recipe"], steps=settings["steps"], cycles=1)
+    set_threads(arguments.threads)
+    accelerator = Accelerator(mixed_precision=recipe.mixed_precision, cpu=device() == "cpu")
+    if not accelerator.is_main_process:
+        log.setLevel(logging.WARNING)  # one voice is enough
+    teacher = load_teacher(arguments.teacher, accelerator.device)
+    loss = student_and_loss(teacher, run, settings["seed"], recipe)
+    pairs, pool = load_data(
+        arguments.prompts, arguments.latents, arguments.pool, run, settings["count"], settings["seed"]
+    )
+    if pairs.shape != teacher.latent_shape:
+        raise UserError(
+            f"{arguments.latents[0]}: latents are {pairs.shape}, this teacher's {teacher.latent_shape};"
+            " render them again"
+        )
+    p = probability(run["random_conditioning"]) if run["random_conditioning"] else None
+    problem = Distillation(loss, teacher, pairs, pool, p, recipe.null_text, recipe.batch, settings["seed"])
+    log.info(
+        "%s: %s parameters, D has %d pairs, C %d texts, %d steps",
+        *(arguments.name, f"{count_parameters(loss.student):,}", len(pairs), len(pool), recipe.steps),
+    )
+    data = [arguments.prompts, *arguments.latents, *([arguments.pool] if arguments.pool else [])]
+    checkpoint = Checkpoint(
+        arguments.checkpoint, _fingerprint(arguments.teacher, data, settings), recipe.checkpoint_minutes
+    )
+    with checkpoint.lock() if accelerator.is_main_process else nullcontext():
+        fitted = fit(problem, recipe, arguments.name, loss.student, checkpoint, accelerator)
+        if accelerator.is_main_process:
+            save(teacher, loss.student, fitted, recipe.weights, arguments.output, arguments.history)
+    if accelerator.is_main_process:
+        checkpoint.remove()
+
+
+def load_teacher(folder: Path, device: torch.device) -> Teacher:
+    """The teacher of a folder, in float32.
+
+    Raises:
+        UserError: If it is no whole pipeline, or predicts a constant or what is no finite number.
+    """
+    teacher = Teacher(load_pipeline(folder, device))
+    noise = torch.stack([normal(teacher.latent_shape, 0, i) for i in range(2)]).to(teacher.device)
+    timesteps = torch.tensor([1, TRAIN_TIMESTEPS - 1], device=noise.device)
+    with torch.no_grad():
+        predicted = teacher.predict(teacher.unet, noise, timesteps, teacher.encode(["", "a"]))
+    if not torch.isfinite(predicted).all() or float(predicted.std()) < 1e-6:
+        raise UserError(f"{folder}: the teacher's predictions are constant or not finite numbers; check its weights")
+    return teacher
+
+
+def student_and_loss(teacher: Teacher, run: dict[str, Any], seed: int, recipe: SimpleNamespace) -> DistillationLoss:
+    """The student of a run inside the loss that it is trained by; the teacher goes to the precision it runs in."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        student = build_student(teacher.unet, run["student"], run["init"])
+        names = feature_pairs(teacher.unet, student, run["student"])
+        loss = DistillationLoss(teacher, student.train(), names, denoise=run["images"] == "real")
+    # after the student has taken its weights from it; what is saved with the student stays as it is
+    teacher.unet.to(DTYPES[recipe.mixed_precision])
+    if recipe.gradient_checkpointing:
+        student.enable_gradient_checkpointing()
+    return loss
+
+
+def save(
+    teacher: Teacher, student: UNet2DConditionModel, fitted: Fitted, weights: str, folder: Path, history: Path
+) -> None:
+    """Write the history, and the pipeline with the student's averaged (``weights`` is ``"ema"``) or raw weights."""
+    if weights == "ema" and fitted.ema is not None:
+        fitted.ema.copy_to(student.parameters())
+    write_json(history, fitted.history)
+    save_pipeline(teacher.pipeline, student, folder)
+
+
+def save_pipeline(teacher: StableDiffusionPipeline, student: UNet2DConditionModel, folder: Path) -> None:
+    """Write the teacher's pipeline with the student's UNet in its place, atomically."""
+    pipeline = StableDiffusionPipeline(
+        vae=teacher.vae,
+        text_encoder=teacher.text_encoder,
+        tokenizer=teacher.tokenizer,
+        unet=student.eval(),
+        scheduler=teacher.scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    with atomic_path(folder) as partial:
+        pipeline.save_pretrained(partial, safe_serialization=True)
+
+
+def _fingerprint(teacher: Path, data: list[Path], settings: dict[str, Any]) -> dict[str, str]:
+    """What a checkpoint depends on: settings, data, teacher and code."""
+    settings = json.loads(json.dumps(settings))
+    for name in _NOT_OF_STATE:
+        settings["recipe"].pop(name)
+    return {
+        "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+        "data": sha256_of(data),
+        "teacher": sha256_of(sorted(file for file in teacher.rglob("*") if file.is_file())),
+        "code": sha256_of([Path(file) for file in code_of(_PACKAGE, "students.distil")]),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, help="JSON: run, recipe, steps, count, seed")
+    parser.add_argument("--name", required=True, help="shown in progress lines")
+    parser.add_argument("--latents", type=Path, nargs="+", required=True)
+    parser.add_argument("--pool", type=Path)
+    parser.add_argument("--threads", type=int, default=1)
+    for option in ("--teacher", "--prompts", "--output", "--history", "--checkpoint"):
+        parser.add_argument(option, type=Path, required=True)
+    run_stage(distil, parser)

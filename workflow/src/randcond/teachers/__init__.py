@@ -1,0 +1,1 @@
+"""What distillation knows of a teacher, and how images are drawn from a pipeline."""

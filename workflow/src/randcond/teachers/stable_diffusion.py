@@ -1,0 +1,175 @@
+"""The teacher as the other stages see it: encode texts, add noise, predict; and draw images from a pipeline."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import DDPMScheduler, PNDMScheduler, StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from safetensors import safe_open
+from torch import nn
+from transformers.utils import logging as transformers_logging
+
+from randcond.jobs.errors import UserError
+from randcond.jobs.seeding import normal
+
+Conditions = dict[str, torch.Tensor]  # what the UNet takes besides latents and timesteps, one row a text
+
+# their bars for loading two megabytes would drown ours, and so would every text longer than the encoder takes
+diffusers_logging.disable_progress_bar()
+transformers_logging.disable_progress_bar()
+diffusers_logging.set_verbosity_error()
+transformers_logging.set_verbosity_error()
+
+
+DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # by the setting's name
+
+
+def load_pipeline(folder: Path, device: str | torch.device = "cpu", precision: str = "no") -> StableDiffusionPipeline:
+    """A finished pipeline from disk, in float32 or the precision named, without network.
+
+    Raises:
+        UserError: If the folder holds no whole pipeline with safetensors weights, or parts that do not fit together.
+    """
+    try:
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            str(folder),
+            dtype=DTYPES[precision],
+            use_safetensors=True,
+            local_files_only=True,
+            safety_checker=None,
+            feature_extractor=None,
+        )
+        _check_parts(pipeline, folder)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder}: no whole Stable Diffusion pipeline with safetensors weights ({reason})") from None
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = PNDMScheduler.from_config(pipeline.scheduler.config, skip_prk_steps=True)
+    return pipeline.to(device)
+
+
+def _check_parts(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+    """Raise ``ValueError`` if a part lacks weights, or if the parts were not made for each other."""
+    lacking = [f"{part} {name}" for part in ("unet", "vae") for name in _not_loaded(getattr(pipeline, part))]
+    # transformers would fill a gap with random numbers; a file may leave out its models' common prefix
+    files = [safe_open(file, "pt") for file in Path(folder, "text_encoder").glob("*.safetensors")]
+    saved = {name.removeprefix("text_model.") for file in files for name in file.keys()}  # noqa: SIM118
+    names = pipeline.text_encoder.state_dict()
+    lacking += [f"text_encoder {name}" for name in names if name.removeprefix("text_model.") not in saved]
+    if lacking:
+        raise ValueError(f"{lacking[0]} is missing")
+    taken, given = pipeline.unet.config["cross_attention_dim"], pipeline.text_encoder.config.hidden_size
+    if {given} != (set(taken) if isinstance(taken, list | tuple) else {taken}):
+        raise ValueError(f"its UNet takes texts of width {taken}, its text encoder gives {given}")
+    taken, given = pipeline.unet.config["in_channels"], pipeline.vae.config["latent_channels"]
+    if given != taken:
+        raise ValueError(f"its UNet takes {taken} latent channels, its autoencoder gives {given}")
+    taken, given = pipeline.text_encoder.config.vocab_size, len(pipeline.tokenizer)
+    if given > taken:
+        raise ValueError(f"its text encoder knows {taken} tokens, its tokenizer gives {given}")
+
+
+def _not_loaded(model: nn.Module) -> list[str]:
+    return [name for name, parameter in model.named_parameters() if parameter.is_meta]
+
+
+class Teacher:
+    """What distillation knows of a teacher. Another family of models fills in the same names.
+
+    Attributes:
+        unet: Its frozen denoiser.
+        latent_shape: (channels, height, width) of a latent.
+    """
+
+    def __init__(self, pipeline: StableDiffusionPipeline) -> None:
+        for model in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+            model.requires_grad_(False).eval()
+        self.pipeline = pipeline
+        self.unet = pipeline.unet
+        self._noise = DDPMScheduler.from_config(pipeline.scheduler.config)
+        size = self.unet.config["sample_size"]
+        self.latent_shape = (self.unet.config["in_channels"], size, size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is; the UNet's own property looks through all its modules for that, and so does its dtype."""
+        return next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision that its UNet runs in."""
+        return next(self.unet.parameters()).dtype
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> Conditions:
+        """Conditioning tensors of the texts, one row a text; opaque to the training loop."""
+        # as the pipeline's encode_prompt, which also looks for textual inversions and takes half as long again
+        tokenizer = self.pipeline.tokenizer
+        length = tokenizer.model_max_length
+        tokens = tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        return {"encoder_hidden_states": self.pipeline.text_encoder(tokens.input_ids.to(self.device))[0]}
+
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """x_t of the latents."""
+        return self._noise.add_noise(latents, noise, timesteps)
+
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """What a denoiser of this family learns to predict: the noise, or v."""
+        if self._noise.config["prediction_type"] == "v_prediction":
+            return self._noise.get_velocity(latents, noise, timesteps)
+        return noise
+
+    @staticmethod
+    def predict(unet: nn.Module, noised: torch.Tensor, timesteps: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        """The prediction of a denoiser of this family, the teacher's or a student's."""
+        return unet(noised, timesteps, **conditions).sample
+
+
+@torch.no_grad()
+def draw_latents(
+    pipeline: StableDiffusionPipeline, texts: Sequence[str], first: int, seed: int, steps: int, guidance_scale: float
+) -> torch.Tensor:
+    """Denoise one latent a text with classifier-free guidance.
+
+    Args:
+        pipeline: Teacher or student.
+        texts: Prompts.
+        first: Index of the first text in the whole list; text i starts from the noise of (seed, first + i).
+        seed: Seed of the whole list.
+        steps: Denoising steps.
+        guidance_scale: Weight of the guidance; 1 is none.
+
+    Returns:
+        Scaled latents, float32 (len(texts), channels, h, w).
+    """
+    size = pipeline.unet.config["sample_size"]
+    shape = (pipeline.unet.config["in_channels"], size, size)
+    noise = torch.stack([normal(shape, seed, first + i) for i in range(len(texts))])
+    return pipeline(
+        prompt=list(texts),
+        latents=noise.to(pipeline.device, pipeline.dtype),
+        num_inference_steps=steps,
+        guidance_scale=guidance_scale,
+        output_type="latent",
+    ).images.float()
+
+
+def image_size(pipeline: StableDiffusionPipeline) -> int:
+    """Pixels of a side of the images that the pipeline draws."""
+    return int(pipeline.unet.config["sample_size"] * pipeline.vae_scale_factor)
+
+
+@torch.no_grad()
+def decode(pipeline: StableDiffusionPipeline, latents: torch.Tensor) -> torch.Tensor:
+    """Scaled latents -> uint8 images (n, 3, height, width)."""
+    scaled = latents.to(pipeline.device, pipeline.vae.dtype) / pipeline.vae.config["scaling_factor"]
+    images = pipeline.vae.decode(scaled).sample.float()
+    return ((images / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
+
+@torch.no_grad()
+def encode_images(pipeline: StableDiffusionPipeline, images: torch.Tensor) -> torch.Tensor:
+    """uint8 images (n, 3, height, width) -> scaled latents."""
+    unit = (images.to(pipeline.device).float() / 127.5 - 1).to(pipeline.vae.dtype)
+    return pipeline.vae.encode(unit).latent_dist.mode().float() * pipeline.vae.config["scaling_factor"]

@@ -1,0 +1,253 @@
+"""The one training loop: resumable, reproducible, on any number of processes.
+
+A *problem* is a module with ``forward(step, rows) -> {"loss": ..., ...}``: it draws the whole batch of that
+step from generators seeded by (seed, step) and computes the losses of the rows it is asked for. The loop
+knows nothing else about it, so the autoencoder, CLIP, the teacher and every student are trained by it.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+import torch
+from accelerate import Accelerator
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
+from torch import nn
+
+from randcond.jobs.errors import UserError
+from randcond.jobs.progress import Progress
+from randcond.jobs.stopping import asked_to_stop
+from randcond.training.checkpoint import Checkpoint
+
+EXPLODED = 100.0  # times the loss of the first steps: more than any batch or schedule explains
+
+
+class Recipe(Protocol):
+    """What the loop reads of a training's settings."""
+
+    steps: int
+    batch: int
+    micro_batch: int
+    learning_rate: float
+    schedule: str
+    cycles: int
+    weight_decay: float
+    gradient_clip: float
+    ema: float
+
+
+class MovingAverage(EMAModel):
+    """diffusers' moving average of parameters, updated in place: a third of the time, nothing of their size in between.
+
+    Its decay rises from 0 at the first step, (1 + n) / (10 + n) at step n + 1, up to the one that is set.
+    """
+
+    @torch.no_grad()
+    def step(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Move towards the parameters."""
+        self.optimization_step += 1
+        share = 1 - self.get_decay(self.optimization_step)
+        for average, parameter in zip(self.shadow_params, parameters, strict=True):
+            average.lerp_(parameter, share)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training leaves behind besides the trained problem.
+
+    Attributes:
+        history: One dict of mean losses for every ``log_every`` steps, with the ``step`` they end at.
+        ema: Moving average of the parameters of ``averaged``, or None.
+    """
+
+    history: list[dict[str, float]]
+    ema: MovingAverage | None
+
+
+def fit(
+    problem: nn.Module,
+    recipe: Recipe,
+    name: str,
+    averaged: nn.Module | None = None,
+    checkpoint: Checkpoint | None = None,
+    accelerator: Accelerator | None = None,
+    log_every: int = 20,
+) -> Fitted:
+    """Train the parameters of ``problem`` that require gradients, with AdamW.
+
+    Args:
+        problem: See the module's docstring.
+        recipe: Steps, batch (in all processes together), learning rate, ...; ``cycles`` are those of the schedule
+            ``cosine_with_restarts``.
+        name: Shown in progress lines and errors.
+        averaged: The part of ``problem`` to keep a moving average of, if ``recipe.ema`` is above 0.
+        checkpoint: Where to resume from and save to.
+        accelerator: Device, processes and precision; a plain one by default.
+        log_every: Steps that one entry of the history averages over.
+
+    Raises:
+        UserError: If a loss or the weights stop being finite numbers, if the loss explodes (the state is kept as
+            evidence), or if the job is asked to stop (the state is saved).
+    """
+    accelerator = accelerator or Accelerator()
+    parameters = [p for p in problem.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+    schedule = get_scheduler(
+        recipe.schedule, optimizer, num_warmup_steps=0, num_training_steps=recipe.steps, num_cycles=recipe.cycles
+    )
+    ema = MovingAverage(averaged.parameters(), decay=recipe.ema) if averaged is not None and recipe.ema else None
+    wrapped, optimizer = accelerator.prepare(problem, optimizer)
+    run = _Run(name, checkpoint, accelerator, problem, optimizer, schedule, ema)
+    run.resume()
+    if ema is not None:
+        ema.to(accelerator.device)  # only now: loading its state puts tensors of the file, on the CPU, in their place
+    progress = Progress(name, recipe.steps, "steps", run.done)
+    with asked_to_stop() as signal:
+        for step in range(run.done, recipe.steps):
+            losses = _step(accelerator, wrapped, recipe, step)
+            if recipe.gradient_clip:
+                accelerator.clip_grad_norm_(parameters, recipe.gradient_clip)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+            if ema is not None and averaged is not None:
+                ema.step(averaged.parameters())
+            run.add(losses)
+            asked, ended = bool(signal()), run.done == recipe.steps
+            logged = ended or run.done % log_every == 0
+            if logged:
+                asked = run.log(list(losses), asked)
+                progress.at(run.done, f"loss {run.history[-1]['loss']:.4f}")
+            # several processes must agree to stop, which they do when they average their losses
+            if asked and not ended and (logged or accelerator.num_processes == 1):
+                run.stop(signal())
+            if logged and not ended:
+                run.save_if_due()
+    return Fitted(run.history, ema)
+
+
+class _Run:
+    """How far a training has come, and how its state is kept: now and then, when it is asked to stop or has failed.
+
+    Attributes:
+        done: Steps that are done.
+        history: See :class:`Fitted`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        checkpoint: Checkpoint | None,
+        accelerator: Accelerator,
+        problem: nn.Module,
+        optimizer: Any,
+        schedule: Any,
+        ema: MovingAverage | None,
+    ) -> None:
+        self._name, self._checkpoint, self._accelerator = name, checkpoint, accelerator
+        self._keeper = checkpoint if accelerator.is_main_process else None  # one process writes
+        self._problem, self._parts = problem, {"problem": problem, "optimizer": optimizer, "schedule": schedule}
+        if ema is not None:
+            self._parts["ema"] = ema
+        if accelerator.scaler is not None:  # fp16's: without it a resumed run would skip other steps
+            self._parts["scaler"] = accelerator.scaler
+        self.done, self.history = 0, list[dict[str, float]]()
+        self._recent: list[torch.Tensor] = []  # losses of the steps since the last entry of the history
+
+    def resume(self) -> None:
+        """Go on where the checkpoint is, if there is one."""
+        state = self._checkpoint.load() if self._checkpoint is not None else None
+        if state is None:
+            return
+        self.done, self.history = state["step"], state["history"]
+        self._recent = [losses.to(self._accelerator.device) for losses in state.get("recent", [])]
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
+
+    def add(self, losses: dict[str, torch.Tensor]) -> None:
+        """Count a step and its losses."""
+        self.done += 1
+        self._recent.append(torch.stack(list(losses.values())))
+
+    def log(self, names: list[str], asked: bool) -> bool:
+        """Close an entry of the history, the mean over steps and processes; was any of them asked to stop?
+
+        Raises:
+            UserError: If the training has failed.
+        """
+        flag = self._recent[-1].new_tensor([float(asked)])
+        means = self._accelerator.reduce(torch.cat([torch.stack(self._recent).mean(0), flag]), "mean").tolist()
+        entry = dict(zip(names, means[:-1], strict=True))
+        if trouble := self._trouble(entry, names.index("loss")):
+            self._fail(trouble)
+        self.history.append({"step": self.done, **entry})
+        self._recent = []
+        return means[-1] > 0
+
+    def save_if_due(self) -> None:
+        """Save the state if the last one is old."""
+        if self._keeper is not None and self._keeper.due():
+            self._keeper.save(self._state())
+
+    def stop(self, signal: str) -> NoReturn:
+        """Save the state and end."""
+        if self._keeper is not None:
+            self._keeper.save(self._state())
+        self._accelerator.wait_for_everyone()  # the launcher ends all processes soon after the first
+        asked = f"by {signal} " if signal else ""
+        raise UserError(f"{self._name}: stopped {asked}at step {self.done}; the same command goes on from there")
+
+    def _fail(self, trouble: str) -> NoReturn:
+        """Keep the state as evidence, apart from the one that the same command would go on from, and end."""
+        kept = ""
+        if self._keeper is not None:
+            with suppress(OSError, SafetensorError):  # a full disk must not hide the trouble
+                kept = f" (its state is kept in {self._keeper.keep(self._state())})"
+        self._accelerator.wait_for_everyone()
+        raise UserError(f"{self._name}: {trouble}{kept}")
+
+    def _trouble(self, entry: dict[str, float], loss: int) -> str:
+        """What is wrong with the losses or the weights, or ``""``."""
+        steps = torch.stack(self._recent)
+        if not all(map(math.isfinite, entry.values())):
+            finite = torch.isfinite(steps).all(1).tolist()
+            step = self.done - len(finite) + 1 + (finite.index(False) if False in finite else len(finite) - 1)
+            if step == 1:
+                return "the loss of the first step is not a finite number; look at the teacher and the data"
+            return f"the loss is no longer a finite number at step {step}; lower the learning rate"
+        start = self.history[0]["loss"] if self.history else float(steps[0, loss])
+        if 0 < EXPLODED * start < entry["loss"]:
+            return f"the loss grew from {start:.3g} to {entry['loss']:.3g} by step {self.done}; lower the learning rate"
+        if not math.isfinite(nn.utils.get_total_norm(self._problem.parameters(), foreach=True)):
+            return f"the weights are no longer finite numbers at step {self.done}; lower the learning rate"
+        return ""
+
+    def _state(self) -> dict[str, Any]:
+        parts = {name: part.state_dict() for name, part in self._parts.items()}
+        return {"step": self.done, "history": self.history, "recent": self._recent, "ema": None, **parts}
+
+
+def _step(accelerator: Accelerator, wrapped: nn.Module, recipe: Recipe, step: int) -> dict[str, torch.Tensor]:
+    """Forward and backward over this process's rows of the batch; mean losses over them."""
+    parts = list(_rows(recipe.batch, recipe.micro_batch, accelerator.process_index, accelerator.num_processes))
+    total: dict[str, torch.Tensor] = {}
+    for i, rows in enumerate(parts):
+        share = (rows.stop - rows.start) * accelerator.num_processes / recipe.batch
+        # processes exchange gradients once a step, after the last part
+        with accelerator.no_sync(wrapped) if i + 1 < len(parts) else nullcontext():
+            losses = wrapped(step, rows)
+            accelerator.backward(losses["loss"] * share)
+        for key, value in losses.items():
+            total[key] = total.get(key, torch.zeros((), device=value.device)) + value.detach() * share
+    return total
+
+
+def _rows(batch: int, micro_batch: int, process: int, processes: int) -> Iterator[slice]:
+    """This process's rows of the batch, in pieces of at most ``micro_batch``."""
+    start, stop = batch * process // processes, batch * (process + 1) // processes
+    for first in range(start, stop, micro_batch):
+        yield slice(first, min(first + micro_batch, stop))
