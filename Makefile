@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: reproduce smoke test unit workflow lint format report pdf compare teacher record restore share provenance plan rehearse clean
+.PHONY: reproduce smoke test test-all unit workflow lint format schema report pdf compare teacher record restore share provenance plan rehearse clean
 
 reproduce: .venv/ready  ## everything, from the prompts to results/emoji/report/index.html
 	snakemake --cores all
@@ -11,11 +11,17 @@ reproduce: .venv/ready  ## everything, from the prompts to results/emoji/report/
 smoke: .venv/ready  ## the same in minutes, with nothing learned: results/smoke/report/index.html
 	snakemake --cores all --configfile config/smoke.yaml
 
-test: lint  ## lint, then side by side the unit tests and the smoke world from end to end
-	@$(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) unit workflow
+# the unit tests and the smoke world from end to end side by side
+TESTS = $(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) unit workflow
+
+test: lint  ## lint and tests, but for the long ones that another test covers
+	@$(TESTS) ONLY='-m "not slow"'
+
+test-all: lint  ## lint and all tests, as CI does
+	@$(TESTS)
 
 unit workflow: .venv/ready
-	pytest tests/$@
+	pytest tests/$@ $(ONLY)
 
 lint: .venv/ready  ## format, style, types and workflow, by tools
 	ruff check
@@ -28,6 +34,9 @@ format: .venv/ready  ## mend what a tool can mend
 	ruff check --fix
 	ruff format
 	snakefmt Snakefile workflow/Snakefile workflow/rules
+
+schema: .venv/ready  ## config/README.md and the JSON schemas anew, after a change of the settings
+	python -m randcond.settings.describe
 
 # of another configuration than the default: CONFIG=config/full.yaml, as Snakemake's --configfile
 report: .venv/ready  ## the report; what its scores lack is made first

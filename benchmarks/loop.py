@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import torch
 from torch.nn import functional as F
 
-from randcond.jobs.files import write_tensors
+from randcond.jobs.tensors import write_tensors
 from randcond.method.conditioning import Exponential
 from randcond.method.losses import DistillationLoss, captured
 from randcond.method.student import build_student, feature_pairs

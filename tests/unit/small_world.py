@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from randcond.jobs.files import write_tensors
+from randcond.jobs.tensors import write_tensors
 from randcond.prompts.pool import write_pool
 from randcond.prompts.table import write_prompts
 from randcond.samples.images import stored, write_images

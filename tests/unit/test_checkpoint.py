@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from randcond.jobs import files
 from randcond.jobs.errors import UserError
-from randcond.jobs.files import atomic_path, write_tensors
+from randcond.jobs.files import atomic_path
+from randcond.jobs.tensors import write_tensors
 from randcond.training import checkpoint as module
 from randcond.training.checkpoint import Checkpoint
 

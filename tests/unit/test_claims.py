@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from scipy import stats
 
 from randcond.jobs.errors import UserError
-from randcond.settings.claims import Claim, judge, load_claims
+from randcond.report.verdicts import judge
+from randcond.settings.claims import Claim, load_claims
 from randcond.settings.config import Config, check_config
 from randcond.settings.experiments import load_experiments
 

@@ -1,14 +1,19 @@
 """Bad configurations end in one line that names the setting; the shipped ones pass."""
 
 import csv
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from randcond.jobs.errors import UserError
+from randcond.settings import describe
 from randcond.settings.config import Config, check_config
-from randcond.settings.experiments import load_experiments
+from randcond.settings.experiments import Experiments, load_experiments
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -264,3 +269,41 @@ def test_defaults_are_valid_and_other_numbers_are_kept() -> None:
             for key in path:
                 found = found[key]
             assert found == default + 1
+
+
+def test_what_is_written_of_the_settings_is_what_they_are() -> None:
+    assert (CONFIG / "README.md").read_text() == describe.readme(), "run `make schema`"
+    for name, text in describe.schemas().items():
+        assert (CONFIG.parent / "workflow/schemas" / name).read_text() == text, "run `make schema`"
+
+
+def test_every_setting_says_what_it_means() -> None:
+    def undescribed(model: type[BaseModel], prefix: str) -> list[str]:
+        found = [prefix + name for name, field in model.model_fields.items() if not field.description]
+        for name, field in model.model_fields.items():
+            if section := describe._section(field):
+                found += undescribed(section, f"{prefix}{name}.")
+        return found
+
+    assert undescribed(Config, "") + undescribed(Experiments, "") == []
+    # and every leaf stands in the table, with the default that it really has
+    text = describe.readme()
+    for path, value in leaves(Config().model_dump()):
+        assert f"| `{path}` | {'none' if value is None else f'`{json.dumps(value)}`'} |" in text, path
+
+
+def leaves(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+@pytest.mark.parametrize("name", ["config", "smoke", "headline", "full", "teacher", "paper"])
+def test_files_fit_the_schema_that_editors_check_them_by(name: str) -> None:
+    schema = json.loads((CONFIG.parent / "workflow/schemas/config.schema.json").read_text())
+    values = yaml.safe_load((CONFIG / f"{name}.yaml").read_text())
+    jsonschema.validate(values, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(values | {"nonsense": 1}, schema)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from randcond.jobs.errors import UserError
-from randcond.jobs.files import write_tensors
+from randcond.jobs.tensors import write_tensors
 from randcond.method.conditioning import probability
 from randcond.method.losses import DistillationLoss
 from randcond.method.student import build_student, feature_pairs

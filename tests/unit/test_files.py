@@ -6,7 +6,7 @@ import pytest
 
 from conftest import tiny_unet
 from randcond.jobs.errors import UserError
-from randcond.jobs.files import tensor_elements
+from randcond.jobs.tensors import tensor_elements
 from randcond.method.student import count_parameters
 
 

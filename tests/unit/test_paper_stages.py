@@ -14,7 +14,7 @@ from paper_world import write_clip, write_inception, write_sources
 from PIL import Image
 
 from randcond.jobs.errors import UserError
-from randcond.jobs.files import read_tensors
+from randcond.jobs.tensors import read_tensors
 from randcond.prompts import choose as prompts
 from randcond.renders import render
 from randcond.samples import draw as sample

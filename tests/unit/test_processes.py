@@ -61,7 +61,7 @@ def run(folder: Path, pipeline: Path, name: str, launcher: list[str]) -> list[di
 def test_two_processes_equal_one(tmp_path: Path, pipeline_folder: Path) -> None:
     import torch
 
-    from randcond.jobs.files import write_tensors
+    from randcond.jobs.tensors import write_tensors
 
     latents = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     write_tensors(tmp_path / "0.safetensors", {"latents": latents, "rows": torch.arange(8)})

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from randcond.jobs.errors import UserError
-from randcond.jobs.files import read_tensors, write_tensors
+from randcond.jobs.tensors import read_tensors, write_tensors
 from randcond.prompts.table import write_prompts
 from randcond.renders import render
 from randcond.samples import draw as sample

@@ -11,7 +11,8 @@ from report_world import World
 from randcond.figures.output import FigureScore, FigureScores
 from randcond.jobs.errors import UserError
 from randcond.report import inputs, ledger, tables
-from randcond.settings.claims import Claim, Finding, Verdict
+from randcond.report.verdicts import Finding, Verdict
+from randcond.settings.claims import Claim
 
 
 def test_claims_have_verdicts_from_the_scores(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def test_changed_code_reruns_what_imports_it(smoke: Checkout) -> None:
         code.write_bytes(kept)
 
 
+@pytest.mark.slow  # golden values compare with another run where they know the platform
 def test_two_runs_agree_to_the_bit(smoke: Checkout, tmp_path_factory: pytest.TempPathFactory) -> None:
     other = Checkout(tmp_path_factory.mktemp("again"))
     assets = other.folder / "results/assets"

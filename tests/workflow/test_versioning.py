@@ -182,6 +182,7 @@ def test_changed_probability(copy: Versioned) -> None:
     assert "torch" in text
 
 
+@pytest.mark.slow  # test_changed_probability: what changed is found and runs; there by Snakemake
 def test_dvc_repro_runs_what_changed(copy: Versioned) -> None:
     change_probability(copy)
     output = copy.run("dvc", "repro", PIPELINE).stdout

@@ -1,8 +1,31 @@
-"""Random conditioning with distillation, as a pipeline's stages; ``conditioning`` is for anybody's training script."""
+"""Random conditioning with distillation: a room for each stage, and the paper's idea apart from them in ``method``.
+
+For a training script of one's own: ``from randcond import Exponential, recondition``.
+"""
 
 import gc
 import os
+from importlib import import_module
+from typing import Any
 
 if "RANDCOND_JOB" in os.environ:
     # A job begins with loading libraries, whose objects stay: looking for garbage among them is a fifth of that time.
-    gc.disable()  # until stage.run_stage
+    gc.disable()  # until jobs.stage.run_stage
+
+# loaded when they are asked for: torch takes seconds, and not every command needs it
+_METHOD = {
+    **dict.fromkeys(
+        ("Constant", "Exponential", "Linear", "Parabola", "Probability", "Sigmoid", "TwoSidedExponential"),
+        "conditioning",
+    ),
+    **dict.fromkeys(("probability", "recondition"), "conditioning"),
+    **dict.fromkeys(("DistillationLoss", "FeatureLoss"), "losses"),
+    **dict.fromkeys(("build_student", "feature_pairs"), "student"),
+}
+__all__ = sorted(_METHOD)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _METHOD:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.method.{_METHOD[name]}"), name)

@@ -1,6 +1,7 @@
 """The code files that a stage depends on, found by following its imports."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 
@@ -38,6 +39,7 @@ def _file_of(package: Path, module: str) -> Path | None:
     return None
 
 
+@cache  # rules ask for the same files again and again
 def _imports(path: Path, package: str) -> list[str]:
     """Modules of the package named in a file's import statements, without the package's own name."""
     names = []

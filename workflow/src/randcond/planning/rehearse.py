@@ -24,10 +24,11 @@ from accelerate import Accelerator
 from PIL import Image
 
 from randcond.jobs.errors import UserError
-from randcond.jobs.files import write_json, write_tensors
+from randcond.jobs.files import write_json
 from randcond.jobs.progress import log
 from randcond.jobs.seeding import normal
 from randcond.jobs.stage import run_stage, set_threads
+from randcond.jobs.tensors import write_tensors
 from randcond.make_teacher.clip import build_tokenizer
 from randcond.method.catalogue import BLOCK_STUDENTS, STUDENTS
 from randcond.method.conditioning import Exponential

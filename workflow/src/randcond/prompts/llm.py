@@ -167,11 +167,11 @@ def load_writer(model_file: Path, settings: Settings) -> ContinueList:
         raise UserError(f"{model_file}: cannot load it ({reason}); delete it and fetch it again") from None
 
     model.to("cuda" if gpu else "cpu")
+    newlines = torch.tensor(["\n" in tokenizer.decode([i]) for i in range(len(tokenizer))])
 
     def continue_list(prompt: str, topics: Sequence[str], round_: int) -> list[str]:
         ids = tokenizer(prompt, return_tensors="pt").input_ids.to(model.device)
         starts = [tokenizer(f"- {topic}:" if topic else "-").input_ids for topic in topics]
-        newlines = torch.tensor(["\n" in tokenizer.decode([i]) for i in range(len(tokenizer))])
         written = tokenizer.batch_decode(_sample(model, ids, starts, newlines, settings, round_))
         # the last line of each row is cut off somewhere
         lines = [line for text in written for line in text.split("\n")[:-1] if line]

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from randcond.jobs.errors import UserError
-from randcond.jobs.files import write_tensors
 from randcond.jobs.progress import Progress
 from randcond.jobs.stage import device, named_paths, run_stage, set_threads
+from randcond.jobs.tensors import write_tensors
 from randcond.prompts.table import read_prompts
 from randcond.teachers.stable_diffusion import draw_latents, encode_images, image_size, load_pipeline
 from randcond.worlds import load_world

@@ -15,7 +15,8 @@ from randcond.jobs.errors import UserError
 from randcond.jobs.files import read_json
 from randcond.report import grids, inputs, ledger
 from randcond.report.tables import NONE, Measured, Metric, estimate, shown_metrics
-from randcond.settings.claims import Claim, judge
+from randcond.report.verdicts import judge
+from randcond.settings.claims import Claim
 
 SPLITS = ("all", "seen", "unseen", "coco30k")
 Scores = dict[str, list[inputs.Score]]

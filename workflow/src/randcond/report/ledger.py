@@ -12,7 +12,8 @@ from randcond.figures.output import FigureScores
 from randcond.jobs.errors import UserError
 from randcond.report.inputs import Score
 from randcond.report.tables import NONE, Metric, shown_metrics
-from randcond.settings.claims import Claim, Finding, Scores, Verdict, judge
+from randcond.report.verdicts import Finding, Scores, Verdict, judge
+from randcond.settings.claims import Claim
 
 SHARE = Metric("share", "share, %", 100, 1, False, False)  # of a figure
 # A student that names less than this part of the teacher's concepts right has hardly learned: a claim that it is better

@@ -24,7 +24,7 @@ from randcond.report.tables import (
     agreements,
     paper_metrics,
 )
-from randcond.settings.claims import TOLERANCE
+from randcond.report.verdicts import TOLERANCE
 
 PAPER_HEAD = "paper (SD v1.4, COCO)"
 SPLITS = {

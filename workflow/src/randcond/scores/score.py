@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from randcond.jobs.errors import UserError
-from randcond.jobs.files import read_tensors, sha256_of, tensor_elements, write_json, write_tensors
+from randcond.jobs.files import sha256_of, write_json
 from randcond.jobs.progress import log
 from randcond.jobs.stage import run_stage, set_threads
+from randcond.jobs.tensors import read_tensors, tensor_elements, write_tensors
 from randcond.prompts.table import read_prompts
 from randcond.scores.world import load_scores
 

@@ -40,22 +40,26 @@ RunName = Annotated[str, Field(pattern=r"^[a-z0-9-]+$"), AfterValidator(_no_teac
 
 
 class Run(Section):
-    """One distilled student: what it is made of and what it sees.
-
-    Attributes:
-        size: Pairs in D, the first of the prompts' rows; all of them by default.
-        grid: ``full`` for a run of the full grid only.
-    """
+    """One distilled student: what it is made of and what it sees."""
 
     grid: GridName = "default"
+    """``full`` for a run of the full grid only."""
     student: Annotated[str, AfterValidator(_known_student)] = "b-base"
+    """b-base, b-small, b-tiny: blocks removed; c-base, c-small, c-tiny, c-micro: channels narrowed."""
     init: Literal["copied", "random"] = "copied"
+    """Where the weights come from: the teacher, or chance."""
     prompts: Literal["captions", "llm"] = "captions"
+    """Which prompts D is rendered from."""
     rows: Literal["all", "seen"] = "all"
+    """Which of their rows: all, or those that name no concept held out."""
     size: Positive | None = None
+    """Pairs in D, the first of those rows; none: all of them."""
     images: Literal["rendered", "real"] = "rendered"
+    """The teacher's images, or real ones, which add the denoising loss on pairs that were not swapped."""
     random_conditioning: Annotated[dict[str, Any] | None, AfterValidator(_valid_probability)] = None
+    """p(t), e.g. ``{kind: exponential, rate: 5.0}``; none: no random conditioning."""
     texts: list[Literal["unseen", "pool", "llm"]] = []
+    """What the text pool holds besides D's own texts."""
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Run":
@@ -74,52 +78,74 @@ class Row(Section):
     """A row of a table: a run (or the teacher, or nothing of ours) beside the paper's row."""
 
     run: str | None
+    """A run, ``teacher``, or null for a row of the paper's alone."""
     paper: str | None = None
+    """The paper's row beside it."""
     label: str
+    """Text of the row."""
 
 
 class Table(Section):
     """A table of the paper."""
 
     title: str
+    """Heading."""
     splits: list[Split]
+    """Splits of the evaluation prompts that are shown."""
     rows: list[Row]
-    costs: bool = False  # also show what each row's student costs
+    """Rows."""
+    costs: bool = False
+    """Also show what each row's student costs."""
     grid: GridName = "default"
+    """``full`` for a table of the full grid only."""
 
 
 class Grid(Section):
     """A figure of samples, a row a run."""
 
     title: str
+    """Heading."""
     split: Split
+    """Split of the evaluation prompts."""
     runs: list[str]
+    """A row each."""
     count: Positive = 12
+    """Prompts, a column each."""
 
 
 class Line(Section):
     """A line of a plot over the size of D."""
 
     label: str
+    """Text of the line."""
     runs: list[str]
+    """Its points, from the smallest D on."""
 
 
 class Series(Section):
     """A plot of every metric against the size of D, a line for each list of runs."""
 
     title: str
+    """Heading."""
     split: Literal["all", "seen", "unseen"]
+    """Split of the evaluation prompts."""
     lines: list[Line]
+    """Lines of the plot."""
     grid: GridName = "default"
+    """``full`` for a plot of the full grid only."""
 
 
 class Experiments(Section):
     """The runs, and the tables and figures that name them."""
 
     runs: dict[RunName, Run]
+    """Name -> run."""
     tables: dict[str, Table]
+    """Name -> table."""
     grids: list[Grid] = []
+    """Figures of samples."""
     series: dict[str, Series] = {}
+    """Name -> plot."""
 
     def of_grid(self, grid: GridName) -> "Experiments":
         """Without the runs, tables and plots that only the full grid has, unless ``grid`` is full."""

@@ -10,8 +10,8 @@ import torch
 from safetensors import safe_open
 
 from randcond.jobs.errors import UserError
-from randcond.jobs.files import read_tensors
 from randcond.jobs.seeding import numpy_generator
+from randcond.jobs.tensors import read_tensors
 from randcond.prompts.pool import ArrowTexts, TextPool
 from randcond.prompts.table import read_prompts
 

@@ -19,7 +19,7 @@ import torch
 from safetensors import safe_open
 
 from randcond.jobs.errors import UserError
-from randcond.jobs.files import read_tensors, write_tensors
+from randcond.jobs.tensors import read_tensors, write_tensors
 
 PATIENCE = 60.0  # seconds for a process that outlived its Snakemake to notice and to save its state
 _TENSOR = "__tensor__"

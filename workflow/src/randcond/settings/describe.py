@@ -1,0 +1,107 @@
+"""Write what the schema says of the settings: config/README.md for readers, JSON schemas for editors.
+
+``python -m randcond.settings.describe`` in the project's root; a test compares the files with what would be written.
+"""
+
+import json
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from randcond.jobs.files import write_text
+from randcond.settings.config import Config
+from randcond.settings.experiments import Experiments, Run
+
+_INTRODUCTION = """\
+<!-- Written by `make schema` from workflow/src/randcond/settings/; do not edit. -->
+# Configuration
+
+| file | what it is |
+|---|---|
+| `config.yaml` | the default run: the emoji world. Always read first |
+| `smoke.yaml`, `headline.yaml`, `full.yaml`, `teacher.yaml` | the same world, by `--configfile config/full.yaml` |
+| `paper.yaml` | Stable Diffusion v1.4, LAION and MS-COCO, on GPUs |
+| `experiments.yaml`, `paper_experiments.yaml` | the runs, and the tables and figures that name them |
+| `claims.yaml` | what the paper claims of the runs, on which the report computes verdicts |
+| `paper_results.csv` | the paper's own numbers, shown beside ours |
+| `assets.yaml`, `assets.lock.json` | what is fetched from outside, and the hashes of the first fetch |
+
+A setting that no file names has its default. What a `--configfile` says replaces the same setting of `config.yaml`;
+`--config seeds='[0, 1]'` replaces both. An unknown setting or a wrong value ends the command with one line before any
+job. Editors that know JSON schemas (`workflow/schemas/`) complete and check these files as they are written.
+"""
+
+
+def readme() -> str:
+    """The text of config/README.md: every setting of the configuration and of a run, with its default and meaning."""
+    parts = [_INTRODUCTION, "## Settings of the configuration\n", *_tables(Config, ""), "## Settings of a run\n"]
+    parts.append("Entries of `runs` in `experiments.yaml`. Tables, series and grids name runs; see the file.\n")
+    parts += _tables(Run, "")
+    return "\n".join(parts)
+
+
+def schemas() -> dict[str, str]:
+    """File name -> JSON schema, of the configuration and of the experiments file."""
+    models: dict[str, type[BaseModel]] = {"config": Config, "experiments": Experiments}
+    return {f"{name}.schema.json": _schema(name, model) for name, model in models.items()}
+
+
+def _schema(name: str, model: type[BaseModel]) -> str:
+    content = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": name, **model.model_json_schema()}
+    return json.dumps(content | {"title": name}, indent=2) + "\n"
+
+
+def _tables(model: type[BaseModel], prefix: str, defaults: BaseModel | None = None) -> Iterator[str]:
+    """A table of the model's plain settings, then one for each of its sections; ``defaults``: what its section has."""
+    sections = {name: section for name, field in model.model_fields.items() if (section := _section(field))}
+    own = {name: getattr(defaults, name, field.default) for name, field in model.model_fields.items()}
+    plain = [name for name in model.model_fields if name not in sections or own[name] is None]
+    heading = f"### `{prefix[:-1]}`: {_sentence(model)}\n" if prefix else ""
+    if plain:
+        rows = [_row(prefix + name, model.model_fields[name], own[name]) for name in plain]
+        yield "\n".join(
+            [*([heading] if heading else []), "| setting | default | meaning |", "|---|---|---|", *rows, ""]
+        )
+    for name, section in sections.items():
+        yield from _tables(section, f"{prefix}{name}.", own[name] if isinstance(own[name], section) else None)
+
+
+def _sentence(model: type[BaseModel]) -> str:
+    return " ".join((model.__doc__ or "").partition("\n\n")[0].split()).replace("``", "`")
+
+
+def _row(name: str, field: FieldInfo, default: Any) -> str:
+    meaning = " ".join((field.description or "").split()).replace("``", "`")
+    return f"| `{name}` | {_default(default)} | {meaning} {_choices(field.annotation)}|"
+
+
+def _default(value: Any) -> str:
+    if value is PydanticUndefined:
+        return "has to be given"
+    return "none" if value is None else f"`{json.dumps(value)}`"
+
+
+def _choices(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return f"({' or '.join(f'`{value}`' for value in get_args(annotation))}) "
+    return ""
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    """The section that a field holds, also where it may be none."""
+    kinds = get_args(field.annotation) if get_origin(field.annotation) in (Union, types.UnionType) else ()
+    for kind in (field.annotation, *kinds):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+if __name__ == "__main__":
+    write_text(Path("config/README.md"), readme())
+    for file, text in schemas().items():
+        write_text(Path("workflow/schemas") / file, text)
