@@ -121,7 +121,7 @@ def write_clip(folder: Path) -> Path:
     }
     model = open_clip.CLIP(**config)
     mean = [0.48145466, 0.4578275, 0.40821073]
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     preprocess = {"mean": mean, "std": [0.26862954, 0.26130258, 0.27577711]}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
     save_file(

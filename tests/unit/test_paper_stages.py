@@ -3,23 +3,26 @@
 import argparse
 import io
 import json
+import pickle
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from accelerate.state import AcceleratorState
-from paper_world import write_clip, write_inception, write_sources
 from PIL import Image
+from published import ASSETS, ROOT, fetch_all, writers
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.tensors import read_tensors
 from randcond.prompts import choose as prompts
+from randcond.prompts import llm
 from randcond.renders import render
 from randcond.samples import draw as sample
 from randcond.samples import real_images
-from randcond.scores import calibrate, score
+from randcond.scores import calibrate, check, score
 from randcond.scores import paper as paper_scores
 from randcond.scores.inception import fid_features
 from randcond.settings.config import Config
@@ -34,9 +37,13 @@ class Run:
     """The stages' outputs in one folder, made by calling them as their commands do."""
 
     def __init__(self, folder: Path, teacher: Path) -> None:
-        self.folder, self.teacher = folder, teacher
-        self.sources = [f"{name}={path}" for name, path in write_sources(folder).items()]
-        self.evaluators = [write_clip(folder / "clip"), write_inception(folder / "inception")]
+        self.folder = folder
+        self.assets = fetch_all(folder, teacher)
+        paper = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
+        # the configuration's own paths, as snakemake would find them
+        self.sources = [f"{name}={folder / path}" for name, path in paper["sources"].items()]
+        self.evaluators = [folder / paper["evaluator"], folder / paper["inception"]]
+        self.teacher = folder / paper["teacher"]
         settings = {"count": 9, "evaluation": 8, "benchmark": 6, "pool": 10, "max_characters": 100, "seed": 0}
         names = ("captions", "evaluation", "pool", "summary")
         self.prompts = {name: folder / f"made-{name}" for name in names}
@@ -102,6 +109,36 @@ class Run:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, pipeline_folder: Path) -> Run:
     return Run(tmp_path_factory.mktemp("paper"), pipeline_folder)
+
+
+def test_every_asset_is_laid_out_as_it_is_listed(run: Run) -> None:
+    assert writers(run.teacher).keys() == ASSETS.keys() == run.assets.keys()
+    for name, folder in run.assets.items():
+        repacked = ASSETS[name].repack == "zip"
+        listed = {file.path.replace(".tar.gz", ".zip") if repacked else file.path for file in ASSETS[name].files}
+        assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == listed
+
+
+def test_what_will_score_is_looked_at_before_anything_expensive(run: Run) -> None:
+    output = run.folder / "evaluators.json"
+    run.call(check._main, {}, world="paper", evaluator=run.evaluators, output=output)
+    assert json.loads(output.read_text()) == {"loads": True}
+    weights = run.evaluators[0] / "open_clip_pytorch_model.bin"
+    kept = weights.read_bytes()
+    try:
+        for content in (kept[:-1000], pickle.dumps(Path("/"))):
+            weights.write_bytes(content)
+            with pytest.raises(UserError, match="clip-vit-g-14: no whole open_clip model"):
+                check.check("paper", run.evaluators)
+    finally:
+        weights.write_bytes(kept)
+
+
+def test_the_fetched_language_model_writes(run: Run) -> None:
+    values = {"count": 1, "batch": 2, "examples": 1, "new_tokens": 6, "temperature": 1.0, "top_p": 1.0}
+    settings = llm.Settings(**values, max_rounds=1, seed=0, threads=1)
+    write = llm.load_writer(run.assets["llm"], settings)
+    assert isinstance(write("- a red bus\n", ["", ""], 0), list)
 
 
 @pytest.mark.parametrize("images", ["rendered", "real"])

@@ -11,7 +11,8 @@ from conftest import Checkout
 # students of table 2 are sampled on 41 shards of prompts, the other fifteen on 30; table 4 is eleven pipelines
 JOBS = {
     "cost": 11, "digits_classifier": 1, "digits_diffusion": 1, "toy": 1,
-    "all": 1, "calibrate": 1, "fetch_asset": 9, "llm_prompts": 1, "prompts": 1, "real_images": 1, "reference": 1,
+    "all": 1, "calibrate": 1, "check_evaluators": 1, "fetch_asset": 9, "llm_prompts": 1, "prompts": 1,
+    "real_images": 1, "reference": 1,
     "render": 3 * 213, "report": 1, "sample": 4 * 41 + 15 * 30, "score": 19, "student": 18,
 }  # fmt: skip
 

@@ -83,6 +83,13 @@ def files_of(*folders):
     )
 
 
+def checked():
+    """Worlds that load large models of others to score with do it once before anything is rendered.
+
+    `ancient`: what the check finds has no part in the images; it only comes first."""
+    return ancient(f"{OUT}/scores/evaluators.json") if CONFIG.inception else []
+
+
 def shard_names(count, size):
     return [f"{i:05d}" for i in range(shards(count, size))]
 

@@ -45,6 +45,7 @@ rule llm_prompts:
         model=writer_model(rules.fetch_llm.output[0]),
         captions=rules.prompts.output.captions,
         evaluation=rules.prompts.output.evaluation,
+        checked=checked(),
     output:
         prompts=f"{OUT}/prompts/llm.parquet",
         summary=f"{OUT}/prompts/llm.json",

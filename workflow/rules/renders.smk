@@ -9,6 +9,7 @@ rule render:
         teacher_files=files_of(TEACHER),
         prompts=f"{OUT}/prompts/{{prompts}}.parquet",
         sources=lambda w: sources("captions") if w.images == "real" else [],
+        checked=checked(),
     output:
         f"{OUT}/renders/{{prompts}}-{{images}}/{{shard}}.safetensors",
     log:

@@ -1,6 +1,23 @@
 include: "functions/scores.smk"
 
 
+rule check_evaluators:
+    """Before anything is rendered: the models that will score load, and give finite numbers."""
+    input:
+        code=code("scores.check", f"scores.{CONFIG.world}"),
+        evaluator=EVALUATORS,
+        evaluator_files=files_of(*EVALUATORS),
+    output:
+        f"{OUT}/scores/evaluators.json",
+    log:
+        f"{OUT}/logs/check_evaluators.log",
+    params:
+        world=CONFIG.world,
+    shell:
+        "python -m randcond.scores.check --world {params.world} --evaluator {input.evaluator}"
+        " --output {output} --log {log}"
+
+
 rule reference:
     """Features of the real images, the prompts and the classes."""
     input:

@@ -13,7 +13,7 @@ PACKAGES = (
     *("torch", "diffusers", "transformers", "accelerate", "snakemake", "dvc", "pandas", "clean-fid"),
     "open-clip-torch",
 )
-SOURCES = Path(__file__).resolve().parents[3]
+SOURCES = Path(__file__).resolve().parents[4]
 MADE_WITH = "made with "  # the log's line: this, then JSON
 
 

@@ -1,8 +1,10 @@
 """The evaluator: an open_clip model of the world that turns images into features, names and cosines."""
 
+import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Protocol
 
 import numpy as np
@@ -28,20 +30,29 @@ class Named(Protocol):
     def colour(self) -> str: ...
 
 
+# as open_clip looks for them, the safest first; the others are unpickled as plain tensors (weights_only)
+_BROKEN = (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError, UnpicklingError)
+WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+
+
 class Evaluator:
-    """Loads the model from a local open_clip folder (config, safetensors weights, tokenizer)."""
+    """Loads the model from a local open_clip folder: config, weights (one of :data:`WEIGHTS`), tokenizer.
+
+    Raises:
+        UserError: If the folder lacks one of them, is broken, or asks for code of its own to be run.
+    """
 
     def __init__(self, folder: Path) -> None:
-        for name in ("open_clip_config.json", "open_clip_model.safetensors"):
-            if not (folder / name).exists():
-                raise UserError(f"{folder}: no open_clip model there ({name} is missing)")
+        _refuse_code(folder)
+        if not any((folder / name).exists() for name in WEIGHTS):
+            raise UserError(f"{folder}: no open_clip model there ({WEIGHTS[0]} is missing)")
         self._device = torch.device(device())
         try:
             self._model, self._preprocess = open_clip.create_model_from_pretrained(
-                f"local-dir:{folder}", device=self._device
+                f"local-dir:{folder}", device=self._device, weights_only=True
             )
             self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-        except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
+        except _BROKEN as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"{folder}: no whole open_clip model ({reason})") from None
         self._model.eval().requires_grad_(False)
@@ -105,6 +116,19 @@ class Evaluator:
             meanings.setdefault(caption.concept, {}).setdefault(caption.colour, []).append(i)
         means = np.stack([[features[rows].mean(0) for rows in colours.values()] for colours in meanings.values()])
         return means / np.linalg.norm(means, axis=-1, keepdims=True)
+
+
+def _refuse_code(folder: Path) -> None:
+    """Refuse a folder whose tokenizer would run code that lies in it."""
+    try:
+        content = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
+        asked = content["model_cfg"]["text_cfg"].get("tokenizer_kwargs", {})
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no open_clip model there (open_clip_config.json is missing)") from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder}: no whole open_clip model (open_clip_config.json: {error})") from None
+    if not isinstance(asked, dict) or "trust_remote_code" in asked:
+        raise UserError(f"{folder}: open_clip_config.json asks to run code of its tokenizer; no evaluator may")
 
 
 def image_names(archive: Path) -> list[str]:

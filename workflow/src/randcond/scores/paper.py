@@ -32,10 +32,18 @@ def reference(
         UserError: If there is not one photo a prompt.
     """
     clip, inception = _two(evaluators)
-    features = _features(inception, list(images), settings["batch"])
-    for found in features.values():
+    real = _features(inception, list(images), settings["batch"])
+    for found in real.values():
         _count(images[0], len(found), len(prompts), "photos")
-    return {**features, "prompts": Evaluator(clip).text_features(prompts["text"].tolist())}
+    return {**real, "prompts": Evaluator(clip).text_features(prompts["text"].tolist())}
+
+
+def features(evaluators: Sequence[Path], images: Sequence[Path], batch: int) -> dict[str, np.ndarray]:
+    """Inception's features in both modes and its logits, and CLIP's ``images``, of the images of the zips."""
+    clip, inception = _two(evaluators)
+    found = _features(inception, list(images), batch)
+    found["logits"] = logits(inception, list(images), batch, device())
+    return {**found, "images": Evaluator(clip).image_features(list(images), batch)}
 
 
 def splits(
@@ -50,10 +58,8 @@ def splits(
     Raises:
         UserError: If there are not as many samples as ``settings["count"]``, or a feature is not finite.
     """
-    clip, inception = _two(evaluators)
-    samples = _features(inception, list(images), settings["batch"])
-    samples["logits"] = logits(inception, list(images), settings["batch"], device())
-    unit = Evaluator(clip).image_features(list(images), settings["batch"])
+    samples = features(evaluators, images, settings["batch"])
+    unit = samples.pop("images")
     _count(images[0], len(unit), settings["count"], "samples")
     unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
     samples["clip"] = (unit * reference["prompts"][: len(unit)]).sum(1)

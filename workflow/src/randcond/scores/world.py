@@ -17,6 +17,9 @@ class Scores(Protocol):
     ) -> dict[str, np.ndarray]:
         """What all runs are compared with: features of real images, of the prompts, ..."""
 
+    def features(self, evaluators: Sequence[Path], images: Sequence[Path], batch: int) -> dict[str, np.ndarray]:
+        """All that images are scored by."""
+
     def splits(
         self,
         evaluators: Sequence[Path],

@@ -19,7 +19,7 @@ from randcond.versions.record import Recorded, record
 from randcond.versions.restore import clean, fetch, share
 
 # what a world can be asked for, and the folder of results that shows that it was
-TARGETS = {"all": "prompts", "teacher": "teacher"}
+TARGETS = {"all": "prompts", "teacher": "make_teacher"}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,0 +1,53 @@
+"""Before anything expensive: do the models that will score the samples load, and give finite numbers?"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from randcond.jobs.errors import UserError
+from randcond.jobs.files import write_json
+from randcond.jobs.stage import run_stage, set_threads
+from randcond.samples.images import stored, write_images
+from randcond.scores.world import load_scores
+
+COUNT = 4  # images of noise, and their prompts
+
+
+def check(world: str, evaluators: list[Path]) -> None:
+    """Score a few images of noise with the world's evaluators, as the real ones will be.
+
+    Raises:
+        UserError: Naming the folder or file that is missing, broken, or gives no finite numbers.
+    """
+    prompts = pd.DataFrame({"text": [f"text {i}" for i in range(COUNT)], "split": ["seen", "unseen"] * (COUNT // 2)})
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "noise.zip"
+        noise = np.random.default_rng(0).integers(0, 256, (COUNT, 64, 64, 3), dtype=np.uint8)
+        write_images(archive, (stored(Image.fromarray(one), "png", None) for one in noise), 0, "png")
+        settings = {"batch": 2, "real_per_prompt": 1}
+        scores = load_scores(world)
+        found = scores.reference(evaluators, [archive], prompts, settings) | {
+            f"{name} of samples": values for name, values in scores.features(evaluators, [archive], 2).items()
+        }
+    for name, values in found.items():
+        if not np.isfinite(values).all():
+            raise UserError(f"{evaluators[0]}: its {name} of noise are not finite numbers; fetch it again")
+
+
+def _main(arguments: argparse.Namespace) -> None:
+    set_threads(arguments.threads)
+    check(arguments.world, arguments.evaluator)
+    write_json(arguments.output, {"loads": True})
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--world", required=True)
+    parser.add_argument("--evaluator", type=Path, nargs="+", required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, required=True)
+    run_stage(_main, parser)
