@@ -46,7 +46,7 @@ def arguments(tmp_path: Path, pipeline_folder: Path) -> argparse.Namespace:
     write_tensors(tmp_path / "0.safetensors", {"latents": latents, "rows": torch.arange(N)})
     recipe = Config().distillation.recipe("copied") | {"batch": 4, "micro_batch": 2}
     run = {"student": "b-base", "init": "copied", "prompts": "captions", "rows": "all", "size": None, "images": "real"}
-    run |= {"random_conditioning": {"kind": "exponential", "rate": 5.0}, "texts": ["pool"]}
+    run |= {"random_conditioning": {"kind": "exponential", "rate": 5.0}, "texts": ["pool"], "features": "blocks"}
     return argparse.Namespace(
         settings=json.dumps({"run": run, "recipe": recipe, "steps": 7, "count": N, "seed": 3}),
         name="tiny/3", threads=1, teacher=pipeline_folder, prompts=tmp_path / "captions.parquet",

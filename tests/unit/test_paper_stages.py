@@ -74,6 +74,7 @@ class Run:
             "images": "real",
         }
         run |= {"random_conditioning": {"kind": "exponential", "rate": 5.0}, "texts": ["unseen", "pool"]}
+        run["features"] = "authors"
         settings = {"run": run, "recipe": values, "steps": 2, "count": 9, "seed": 3}
         more = {"name": "tiny/3", "teacher": self.teacher, "prompts": self.prompts["captions"], "latents": latents}
         files = {"history": self.folder / "history.json", "checkpoint": self.folder / "checkpoint"}

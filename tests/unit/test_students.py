@@ -6,7 +6,8 @@ from diffusers import UNet2DConditionModel
 
 from conftest import tiny_unet
 from randcond.jobs.errors import UserError
-from randcond.method.catalogue import STUDENTS
+from randcond.method.catalogue import FEATURES, STUDENTS
+from randcond.method.losses import FeatureLoss, captured
 from randcond.method.student import build_student, copy_weights, count_parameters, feature_pairs, student_of_config
 
 SIZES = {
@@ -146,6 +147,49 @@ def test_feature_pairs(sd14: UNet2DConditionModel) -> None:
         *(f"up_blocks.{i}.upsamplers.0" for i in range(3)), "up_blocks.3.attentions.2",
     ]  # fmt: skip
     assert pairs("c-micro") == [(layer, layer) for layer in last]
+
+
+def test_feature_pairs_of_the_authors(sd14: UNet2DConditionModel) -> None:
+    def layers(student: str, features: str) -> list[str]:
+        pairs = feature_pairs(sd14, student_of_config(sd14.config, student), student, features)
+        return [own for _, own in pairs]
+
+    resamplers = [f"{way}_blocks.{i}.{way}samplers.0" for way in ("down", "up") for i in range(3)]
+    inner, mid, outer = (
+        "down_blocks.3.resnets.1.conv2", "mid_block.attentions.0.proj_out", "up_blocks.3.attentions.2.proj_out",
+    )  # fmt: skip
+    assert layers("c-base", "authors") == [*resamplers[:3], inner, mid, *resamplers[3:], outer]
+    assert layers("c-base", "authors-effective") == [*resamplers[:3], mid, *resamplers[3:]]
+    ups = [f"up_blocks.{k}" for k in range(3)]
+    downs = ["down_blocks.0", "down_blocks.1"]
+    assert layers("b-tiny", "authors") == [*downs, "down_blocks.2.attentions.0.proj_out", *ups]
+    assert layers("b-tiny", "authors-effective") == [*downs, *ups]
+    for student in ("b-base", "b-small"):
+        assert layers(student, "authors") == layers(student, "authors-effective") == layers(student, "blocks")
+
+
+@pytest.mark.parametrize("linear", [False, True], ids=["convolutions", "linear layers"])
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("student", ["b-tiny", "c-micro"])
+def test_every_feature_pair_trains_the_student(student: str, features: str, linear: bool) -> None:
+    # with gradient checkpointing, under which the authors' library lost three of them
+    torch.manual_seed(0)
+    config = dict(tiny_unet().config) | {"use_linear_projection": linear}
+    teacher = UNet2DConditionModel.from_config(config).requires_grad_(False)
+    built = build_student(teacher, student, "random").train()
+    built.enable_gradient_checkpointing()
+    pairs = feature_pairs(teacher, built, student, features)
+    loss = FeatureLoss(teacher, built, pairs)
+    given = (torch.randn(1, 4, 8, 8), torch.tensor([500]), torch.randn(1, 3, 8))
+    with torch.no_grad(), captured(teacher, [pair[0] for pair in pairs]) as expected:
+        teacher(*given)
+    with captured(built, [pair[1] for pair in pairs]) as found:
+        built(*given)
+    for pair in pairs:
+        built.zero_grad()
+        loss.pairs = [pair]
+        loss(expected, found).backward(retain_graph=True)
+        assert built.conv_in.weight.grad.abs().max() > 0, pair
 
 
 def test_impossible_students() -> None:

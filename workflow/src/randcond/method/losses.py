@@ -51,10 +51,11 @@ class FeatureLoss(nn.Module):
         self.pairs = pairs
         self.projections = nn.ModuleDict()
         for of_teacher, of_student in pairs:
-            wide = getattr(teacher.get_submodule(of_teacher), "out_channels", None)
-            narrow = getattr(student.get_submodule(of_student), "out_channels", None)
+            wide, narrow = _width(teacher.get_submodule(of_teacher)), _width(student.get_submodule(of_student))
             if wide != narrow and wide is not None and narrow is not None:
-                self.projections[_key(of_student)] = nn.Conv2d(narrow, wide, 1)
+                # a linear layer's output is (n, places, channels), any other's (n, channels, h, w)
+                linear = isinstance(student.get_submodule(of_student), nn.Linear)
+                self.projections[_key(of_student)] = nn.Linear(narrow, wide) if linear else nn.Conv2d(narrow, wide, 1)
 
     def forward(self, teacher: dict[str, torch.Tensor], student: dict[str, torch.Tensor]) -> torch.Tensor:
         """The loss of captured outputs (module name -> (n, channels, h, w))."""
@@ -65,6 +66,12 @@ class FeatureLoss(nn.Module):
                 output = self.projections[_key(of_student)](output)
             total = total.to(output.device) + F.mse_loss(output.float(), teacher[of_teacher].float())
         return total
+
+
+def _width(module: nn.Module) -> int | None:
+    """Channels of a module's output, where it says so."""
+    width: int | None = getattr(module, "out_channels", getattr(module, "out_features", None))
+    return width
 
 
 def _key(name: str) -> str:

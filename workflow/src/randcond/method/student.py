@@ -105,23 +105,54 @@ def teacher_name(name: str, student_ups: int, teacher_ups: int) -> str:
     return ".".join(parts)
 
 
-def feature_pairs(teacher: UNet2DConditionModel, student: UNet2DConditionModel, name: str) -> list[tuple[str, str]]:
+def feature_pairs(
+    teacher: UNet2DConditionModel, student: UNet2DConditionModel, name: str, features: str = "blocks"
+) -> list[tuple[str, str]]:
     """(teacher's module, student's module) whose outputs the feature loss compares.
 
-    B-Base and B-Small: the outputs of the down and up blocks. B-Tiny: down blocks 0 and 1, the last attention of
-    down block 2, and its up blocks with the teacher's one further out. C-*: the last layer of every down, up and
-    mid block.
+    Args:
+        teacher: The teacher's UNet.
+        student: The student's UNet.
+        name: One of :data:`randcond.method.catalogue.STUDENTS`.
+        features: One of :data:`randcond.method.catalogue.FEATURES`.
+
+    ``blocks``: B-Base and B-Small, the outputs of the down and up blocks. B-Tiny, down blocks 0 and 1, the last
+    attention of down block 2, and its up blocks with the teacher's one further out. C-*, the last layer of every down,
+    up and mid block. ``authors``: as the authors' code has it, which for C-* takes the last convolution of the
+    innermost down block, and for C-* and B-Tiny the output projections of attentions, before their residuals are added.
+    ``authors-effective``: those of them that carried a gradient in that code, whose library recomputed attentions and
+    the innermost block's layers: without B-Tiny's attention, and without C-*'s first and last of the three.
     """
     if name in CHANNEL_STUDENTS:
-        last = [_last_layer(teacher, block) for block in _blocks(teacher)]
-        return [(layer, layer) for layer in last]
+        layers = [_last_layer(teacher, block) for block in _blocks(teacher)]
+        if features != "blocks":
+            layers = [_inside(teacher, layer) for layer in layers]
+        if features == "authors-effective":
+            layers = [layer for layer in layers if _is_resampler(layer) or layer.startswith("mid_block")]
+        return [(layer, layer) for layer in layers]
     ups, shift = len(student.up_blocks), len(teacher.up_blocks) - len(student.up_blocks)
     downs = [(f"down_blocks.{i}",) * 2 for i in range(len(student.down_blocks))]
     if shift:
         # the student's last down block has no downsampler; the attention before it is the same in both
-        inner = len(student.down_blocks) - 1
-        downs[-1] = (_last_pair(teacher, f"down_blocks.{inner}"), _last_pair(student, f"down_blocks.{inner}"))
+        inner = f"down_blocks.{len(student.down_blocks) - 1}"
+        last = (_last_pair(teacher, inner), _last_pair(student, inner))
+        downs[-1] = last if features == "blocks" else (f"{last[0]}.proj_out", f"{last[1]}.proj_out")
+        if features == "authors-effective":
+            del downs[-1]
     return downs + [(f"up_blocks.{i + shift}", f"up_blocks.{i}") for i in range(ups)]
+
+
+def _is_resampler(layer: str) -> bool:
+    return layer.split(".")[-2] in ("downsamplers", "upsamplers")
+
+
+def _inside(unet: UNet2DConditionModel, layer: str) -> str:
+    """The layer that the authors' code takes for one of ours."""
+    if _is_resampler(layer):
+        return layer
+    if layer.startswith("mid_block"):
+        return f"mid_block.attentions.{len(unet.mid_block.attentions) - 1}.proj_out"
+    return f"{layer}.proj_out" if ".attentions." in layer else f"{layer}.conv2"
 
 
 def _blocks(unet: UNet2DConditionModel) -> list[str]:

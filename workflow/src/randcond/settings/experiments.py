@@ -60,6 +60,8 @@ class Run(Section):
     """p(t), e.g. ``{kind: exponential, rate: 5.0}``; none: no random conditioning."""
     texts: list[Literal["unseen", "pool", "llm"]] = []
     """What the text pool holds besides D's own texts."""
+    features: Literal["blocks", "authors", "authors-effective"] = "blocks"
+    """What B-Tiny and C-* are compared by: blocks' outputs, or what the authors' code has (all, or what trained)."""
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Run":
