@@ -113,7 +113,10 @@ class _Pairs:
     def texts(self, rows: list[int]) -> list[str]:
         return [self._texts[row] for row in rows]
 
-    def latents(self, rows: list[int]) -> torch.Tensor:
+    def variation(self, step: int, size: int) -> None:
+        return None
+
+    def latents(self, rows: list[int], variation: None) -> torch.Tensor:
         return self._latents[rows]
 
 

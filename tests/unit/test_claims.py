@@ -139,18 +139,12 @@ def test_in_the_full_grid_claims_have_their_seeds() -> None:
     assert all(Config().seeds_of(run) == [0] for run in default.runs)
     assert {"table1", "table2", "table3"} == set(default.tables)
     assert not default.series
-    assert set(experiments.tables) == set(default.tables) | {"table4", "probability"}
+    assert set(experiments.tables) == set(default.tables) | {"table4", "probability", "features"}
 
 
 def test_every_claim_names_runs_that_there_are() -> None:
     claims, runs = load_claims(Path("config/claims.yaml")), load_experiments(Path("config/experiments.yaml")).runs
     assert {run for one in claims for run in one.runs} <= set(runs)
-
-
-def test_the_papers_world_has_the_runs_of_tables_1_to_4() -> None:
-    runs = load_experiments(Path("config/paper_experiments.yaml")).runs
-    lacking = {run for one in load_claims(Path("config/claims.yaml")) for run in one.runs} - set(runs)
-    assert lacking == {"p-constant-100", "seen-rc-own", "plain-60", "rc-60"}
 
 
 @pytest.mark.parametrize(

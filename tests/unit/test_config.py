@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from randcond.jobs.errors import UserError
 from randcond.settings import describe
+from randcond.settings.claims import load_claims
 from randcond.settings.config import Config, check_config
 from randcond.settings.experiments import Experiments, load_experiments
 
@@ -43,7 +44,7 @@ def test_shipped_configs_pass(on_top: str | None) -> None:
 def test_the_papers_world() -> None:
     values = merge(*(yaml.safe_load((CONFIG / f"{name}.yaml").read_text()) for name in ("config", "paper")))
     config = check_config(values)
-    experiments = load_experiments(Path(__file__).parents[2] / config.experiments)
+    experiments = load_experiments(Path(__file__).parents[2] / config.experiments).of_grid(config.grid)
     assert set(experiments.tables) == {"table1", "table2", "table3", "table4"}
     assert len(experiments.runs) == 18
     shown = {row.run for table in experiments.tables.values() for row in table.rows}
@@ -69,7 +70,15 @@ def test_every_row_of_the_paper_is_in_its_results(file: str) -> None:
     for name, table in experiments.tables.items():
         for row in table.rows:
             assert row.paper is None or (name, row.paper) in reported, (name, row)
-        assert name == "probability" or all(row.paper for row in table.rows)
+        assert name in ("probability", "features") or all(row.paper for row in table.rows)
+
+
+@pytest.mark.parametrize("file", ["experiments", "paper_experiments"])
+def test_no_claim_is_left_without_its_runs(file: str) -> None:
+    runs = load_experiments(CONFIG / f"{file}.yaml").of_grid("full").runs.keys() | {"teacher"}
+    claims = load_claims(CONFIG / "claims.yaml")
+    assert len(claims) > 20
+    assert {claim.text: set(claim.runs) - runs for claim in claims if not set(claim.runs) <= runs} == {}
 
 
 BAD_CONFIGS = {
@@ -214,7 +223,7 @@ def test_d_cannot_be_larger_than_the_prompts() -> None:
     experiments = load_experiments(CONFIG / "experiments.yaml")
     with pytest.raises(UserError) as caught:
         check_config({"grid": "full", "prompts": {"count": 300}}).check_experiments(experiments)
-    one_line(caught.value, "runs.plain-480.size")
+    one_line(caught.value, "runs.plain-d2.size")
 
 
 def leaves(values: dict, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.tensors import read_tensors, write_tensors
-from randcond.prompts.table import write_prompts
+from randcond.prompts.table import read_prompts, write_prompts
 from randcond.renders import render
 from randcond.samples import draw as sample
 from randcond.samples import real_images
 from randcond.samples.images import stored, write_images
-from randcond.students.data import LatentShards
+from randcond.students.data import LatentShards, Pairs
 from randcond.teachers.stable_diffusion import Teacher, decode, draw_latents, encode_images, load_pipeline
 from randcond.worlds import emoji
 
@@ -164,8 +164,49 @@ def test_shards_and_batches_change_nothing(images: str, prompts: Path, pipeline_
     render._main(one)
     assert one.output.read_bytes() == before
     if images == "real":
-        scenes = emoji.real_images(render.read_prompts(prompts)["text"].tolist()[:5], 7)
+        scenes = emoji.real_images(read_prompts(prompts)["text"].tolist()[:5], 7)
         torch.testing.assert_close(whole, encode_images(load_pipeline(pipeline_folder), scenes))
+
+
+def test_augmented_images_as_bk_sdm_takes_them(prompts: Path, pipeline_folder: Path) -> None:
+    arguments = render_arguments(prompts, pipeline_folder, settings={"images": "real-augmented", "batch": 2})
+    render._main(arguments)
+    scenes = emoji.real_images(read_prompts(prompts)["text"].tolist()[:5], 7)
+    vae = load_pipeline(pipeline_folder).vae
+    scale = vae.config["scaling_factor"]
+    shards = LatentShards([arguments.output])
+    rows, texts = [4, 0, 2, 2], [str(i) for i in range(5)]
+    means, spreads = [], []
+    for image in (scenes, scenes.flip(-1)):
+        found = vae.encode(image.float() / 127.5 - 1).latent_dist
+        means.append((found.mean * scale)[rows])
+        spreads.append((found.std * scale)[rows])
+    torch.testing.assert_close(shards.get(rows), means[0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(shards.get(rows, "mirrored_spread"), spreads[1], atol=1e-5, rtol=1e-4)
+    pairs = Pairs(shards, texts, list(range(5)), 3)
+    drawn = []
+    for step in range(300):
+        mirrored, noise = pairs.variation(step, 4)
+        expected = torch.stack([means[int(m)][i] + spreads[int(m)][i] * noise[i] for i, m in enumerate(mirrored)])
+        latents = pairs.latents(rows, (mirrored, noise))
+        torch.testing.assert_close(latents, expected, atol=1e-5, rtol=1e-4)
+        # a part of a batch is that part of it
+        assert torch.equal(pairs.latents(rows[1:3], (mirrored[1:3], noise[1:3])), latents[1:3])
+        drawn.append(mirrored)
+    assert abs(float(torch.cat(drawn).float().mean()) - 0.5) < 5 * 0.5 / 1200**0.5  # half of them
+    again = Pairs(shards, texts, list(range(5)), 3).variation(7, 4)
+    assert all(map(torch.equal, again, pairs.variation(7, 4)))
+    assert not torch.equal(again[1], Pairs(shards, texts, list(range(5)), 4).variation(7, 4)[1])
+
+
+def test_augmented_and_plain_shards_do_not_mix(prompts: Path, pipeline_folder: Path) -> None:
+    files = []
+    for i, images in enumerate(("real-augmented", "real")):
+        arguments = render_arguments(prompts, pipeline_folder, i, {"images": images, "shard": 2, "count": 4})
+        render._main(arguments)
+        files.append(arguments.output)
+    with pytest.raises(UserError, match=r"2-1\.safetensors: its images are augmented otherwise"):
+        LatentShards(files)
 
 
 def test_no_such_shard(prompts: Path, pipeline_folder: Path) -> None:
@@ -228,7 +269,7 @@ def test_real_images_follow_their_prompts(prompts: Path) -> None:
     output = prompts.with_name("real.zip")
     settings = {"world": "emoji", "real_per_prompt": 2, "seed": 3, "image_format": "png", "resize": None}
     real_images.main(argparse.Namespace(settings=json.dumps(settings), prompts=prompts, output=output, sources=[]))
-    texts = [text for text in render.read_prompts(prompts)["text"] for _ in range(2)]
+    texts = [text for text in read_prompts(prompts)["text"] for _ in range(2)]
     found = list(zipped(output).values())
     assert (np.stack(found) == emoji.real_images(texts, 3).permute(0, 2, 3, 1).numpy()).all()
 

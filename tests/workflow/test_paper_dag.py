@@ -7,13 +7,14 @@ import yaml
 
 from conftest import Checkout
 
-# per rule: 9 assets; 3 sets of 213 shards (captions rendered and real, LLM prompts); 18 students; the teacher and three
-# students of table 2 are sampled on 41 shards of prompts, the other fifteen on 30; table 4 is eleven pipelines
+# per rule: 9 assets; 4 sets of 213 shards (captions rendered, real and augmented, LLM prompts); 18 students; the
+# teacher and three students of table 2 are sampled on 41 shards of prompts, the other fifteen on 30; table 4 is eleven
+# pipelines
 JOBS = {
     "cost": 11, "digits_classifier": 1, "digits_diffusion": 1, "toy": 1,
     "all": 1, "calibrate": 1, "check_evaluators": 1, "fetch_asset": 9, "llm_prompts": 1, "prompts": 1,
     "real_images": 1, "reference": 1,
-    "render": 3 * 213, "report": 1, "sample": 4 * 41 + 15 * 30, "score": 19, "student": 18,
+    "render": 4 * 213, "report": 1, "sample": 4 * 41 + 15 * 30, "score": 19, "student": 18,
 }  # fmt: skip
 
 
@@ -38,6 +39,13 @@ def test_all_of_it(checkout: Checkout) -> None:
     assert jobs(checkout, "--configfile", "config/paper.yaml") == JOBS
 
 
+def test_the_full_grid(checkout: Checkout) -> None:
+    # 9 choices of p(t), random conditioning without unseen texts (all drawn on 41 shards), 8 students of figure 7
+    more = {"student": 18, "score": 18, "sample": 10 * 41 + 8 * 30}
+    expected = {rule: count + more.get(rule, 0) for rule, count in JOBS.items()}
+    assert jobs(checkout, "--configfile", "config/paper.yaml", "--config", "grid=full") == expected
+
+
 def test_fetching_is_apart(checkout: Checkout) -> None:
     assert jobs(checkout, "--configfile", "config/paper.yaml", "--", "fetch") == {"fetch": 1, "fetch_asset": 9}
     # once everything is there, nothing else asks for the network
@@ -56,6 +64,15 @@ def test_students_wait_for_the_teacher(checkout: Checkout) -> None:
             waiting[wildcards.split(",")[0]] = "calibration.json" in block.split("output:")[0]
     assert len(waiting) == 19
     assert [run for run, waits in waiting.items() if not waits] == ["teacher"]
+
+
+def test_bk_sdms_rows_have_its_recipe(checkout: Checkout) -> None:
+    output = checkout.snakemake("--dry-run", "--printshellcmds", "--configfile", "config/paper.yaml").stdout
+    commands = [line for line in output.splitlines() if "randcond.students.distil" in line]
+    own = {line.split("--name ")[1].split("/")[0] for line in commands if '"null_text": 0.0' in line}
+    assert own == {"copied-plain-real", "b-small-plain-real", "b-tiny-plain-real"}
+    assert own == {line.split("--name ")[1].split("/")[0] for line in commands if "captions-real-augmented/" in line}
+    assert all('"null_text": 0.1' in line for line in commands if line.split("--name ")[1].split("/")[0] not in own)
 
 
 def test_gpus_belong_to_the_job(checkout: Checkout) -> None:

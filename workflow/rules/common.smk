@@ -44,7 +44,7 @@ wildcard_constraints:
     seed=r"\d+",
     shard=r"\d{5}",
     prompts="captions|llm",
-    images="rendered|real",
+    images="rendered|real|real-augmented",
 
 
 def settings(in_order=False, **values):

@@ -8,7 +8,7 @@ rule render:
         teacher=TEACHER,
         teacher_files=files_of(TEACHER),
         prompts=f"{OUT}/prompts/{{prompts}}.parquet",
-        sources=lambda w: sources("captions") if w.images == "real" else [],
+        sources=lambda w: sources("captions") if w.images != "rendered" else [],
         checked=checked(),
     output:
         f"{OUT}/renders/{{prompts}}-{{images}}/{{shard}}.safetensors",
@@ -20,7 +20,7 @@ rule render:
         gpu=CONFIG.gpus.draw,
     params:
         settings=render_settings,
-        sources=lambda w: sources_option("captions") if w.images == "real" else "",
+        sources=lambda w: (sources_option("captions") if w.images != "rendered" else ""),
     shell:
         "python -m randcond.jobs.launch --gpus {resources.gpu} randcond.renders.render"
         " --settings {params.settings:q} --shard $((10#{wildcards.shard})) --sources {params.sources}"

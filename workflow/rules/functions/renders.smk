@@ -1,7 +1,7 @@
 def render_settings(wildcards):
     """Real images do not depend on how the teacher samples."""
     sampling = CONFIG.rendering.model_dump()
-    if wildcards.images == "real":
+    if wildcards.images != "rendered":
         sampling = {
             key: sampling[key]
             for key in ("batch", "shard", "seed", "precision", "latents")

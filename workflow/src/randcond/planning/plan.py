@@ -111,13 +111,13 @@ def _renders(config: Config, sets: set[tuple[str, str]], gpu: Gpu) -> Line:
     count, drawing = config.prompts.count, config.rendering
     jobs = shards(count, drawing.shard)
     drawn = sum(images == "rendered" for _, images in sets)
-    encoding = len(sets) - drawn  # an encoding of a real image costs about half of a decoding
+    # an encoding of a real image costs about half of a decoding; to be augmented it is encoded twice, and keeps spreads
+    encoding = sum({"rendered": 0, "real": 1, "real-augmented": 2}[images] for _, images in sets)
+    kept = sum(4 if images == "real-augmented" else 1 for _, images in sets)
     flops = drawn * operations.image_flops("unet", drawing.steps) + encoding * operations.decode_flops() / 2
     bytes_each = _SMALL * (1 if drawing.latents == "fp16" else 2)
     memory = _weights("unet") / 2 + 0.5 * drawing.batch
-    return Line(
-        "render", jobs * len(sets), count * flops / gpu.draw / 3600, 1, len(sets) * count * bytes_each / 1e9, memory
-    )
+    return Line("render", jobs * len(sets), count * flops / gpu.draw / 3600, 1, kept * count * bytes_each / 1e9, memory)
 
 
 def _weights(name: str) -> float:

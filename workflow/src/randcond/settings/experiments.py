@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from randcond.jobs.errors import UserError
 from randcond.method.catalogue import CHANNEL_STUDENTS, STUDENTS
 from randcond.method.conditioning import probability
-from randcond.settings.fields import Positive, Section, validated
+from randcond.settings.fields import Positive, Section, Share, validated
 from randcond.settings.yaml_file import read_yaml
 
 Split = Literal["all", "seen", "unseen", "coco30k"]
@@ -54,12 +54,15 @@ class Run(Section):
     """Which of their rows: all, or those that name no concept held out."""
     size: Positive | None = None
     """Pairs in D, the first of those rows; none: all of them."""
-    images: Literal["rendered", "real"] = "rendered"
-    """The teacher's images, or real ones, which add the denoising loss on pairs that were not swapped."""
+    images: Literal["rendered", "real", "real-augmented"] = "rendered"
+    """The teacher's images, or real ones, which add the denoising loss on pairs that were not swapped; augmented is as
+    BK-SDM takes them: resized bilinearly, mirrored half of the time, encoded by a sample of the posterior."""
     random_conditioning: Annotated[dict[str, Any] | None, AfterValidator(_valid_probability)] = None
     """p(t), e.g. ``{kind: exponential, rate: 5.0}``; none: no random conditioning."""
     texts: list[Literal["unseen", "pool", "llm"]] = []
     """What the text pool holds besides D's own texts."""
+    null_text: Share | None = None
+    """Share of texts that are emptied; none: ``distillation.null_text``."""
     features: Literal["blocks", "authors", "authors-effective"] = "blocks"
     """What B-Tiny and C-* are compared by: blocks' outputs, or what the authors' code has (all, or what trained)."""
 
@@ -67,7 +70,7 @@ class Run(Section):
     def _makes_sense(self) -> "Run":
         if self.init == "copied" and self.student in CHANNEL_STUDENTS:
             raise ValueError(f"init: {self.student} cannot copy the teacher's weights; use random")
-        if self.images == "real" and self.prompts == "llm":
+        if self.images != "rendered" and self.prompts == "llm":
             raise ValueError("images: there are no real images for the LLM's prompts; use rendered")
         if self.texts and self.random_conditioning is None:
             raise ValueError("texts: a larger pool does nothing without random_conditioning")
@@ -129,7 +132,7 @@ class Series(Section):
 
     title: str
     """Heading."""
-    split: Literal["all", "seen", "unseen"]
+    split: Split
     """Split of the evaluation prompts."""
     lines: list[Line]
     """Lines of the plot."""

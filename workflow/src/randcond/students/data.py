@@ -10,10 +10,13 @@ import torch
 from safetensors import safe_open
 
 from randcond.jobs.errors import UserError
-from randcond.jobs.seeding import numpy_generator
+from randcond.jobs.seeding import generator, numpy_generator
 from randcond.jobs.tensors import read_tensors
 from randcond.prompts.pool import ArrowTexts, TextPool
 from randcond.prompts.table import read_prompts
+
+_AUGMENTED = ("spread", "mirrored", "mirrored_spread")
+Variation = tuple[torch.Tensor, torch.Tensor]  # which rows are mirrored, bool (n,), and noise of the latents' shape
 
 
 class LatentShards:
@@ -24,6 +27,7 @@ class LatentShards:
 
     Attributes:
         shape: (channels, height, width) of a latent.
+        augmented: Whether they hold posteriors of images and of mirror images.
 
     Raises:
         UserError: If a shard is broken, has non-finite latents or others than the shard before it, or the rows are not
@@ -31,11 +35,13 @@ class LatentShards:
     """
 
     def __init__(self, paths: list[Path]) -> None:
-        self._slices, self._places, expected = [], [], 0
+        self._slices: list[dict[str, Any]] = []
+        self._places: list[tuple[int, int]] = []
+        self.augmented, expected = False, 0
         self.shape: tuple[int, ...] = ()
         for number, path in enumerate(paths):
             tensors = read_tensors(path)
-            if tensors.keys() != {"latents", "rows"}:
+            if tensors.keys() not in ({"latents", "rows"}, {"latents", "rows", *_AUGMENTED}):
                 raise UserError(f"{path}: no shard of latents; it holds {', '.join(tensors)}")
             rows, latents = tensors["rows"].tolist(), tensors["latents"]
             if latents.ndim != 4 or not latents.is_floating_point():
@@ -49,17 +55,28 @@ class LatentShards:
                 raise UserError(f"{path}: its rows do not go on where the shard before it ends; render it again")
             if not torch.isfinite(latents).all():
                 raise UserError(f"{path}: holds latents that are not finite numbers; render it again")
-            self._slices.append(safe_open(path, "pt").get_slice("latents"))
+            self._check_augmented(path, tensors)
+            file = safe_open(path, "pt")
+            self._slices.append({name: file.get_slice(name) for name in tensors if name != "rows"})
             self._places += [(number, i) for i in range(len(rows))]
             expected += len(rows)
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def get(self, rows: list[int]) -> torch.Tensor:
-        """Latents of the rows, float32 (len(rows), channels, h, w)."""
+    def _check_augmented(self, path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        augmented = tensors.keys() >= set(_AUGMENTED)
+        if self._slices and augmented != self.augmented:
+            raise UserError(f"{path}: its images are augmented otherwise than those before it; render them again")
+        self.augmented = augmented
+        for name in _AUGMENTED if augmented else ():
+            if tensors[name].shape != tensors["latents"].shape or not torch.isfinite(tensors[name]).all():
+                raise UserError(f"{path}: its {name} does not fit its latents; render it again")
+
+    def get(self, rows: list[int], name: str = "latents") -> torch.Tensor:
+        """Latents of the rows, or another of the shards' tensors: float32 (len(rows), channels, h, w)."""
         places = [self._places[row] for row in rows]
-        return torch.stack([self._slices[shard][i].float() for shard, i in places])
+        return torch.stack([self._slices[shard][name][i].float() for shard, i in places])
 
 
 class Pairs:
@@ -75,6 +92,7 @@ class Pairs:
     def __init__(self, shards: LatentShards, texts: list[str], rows: list[int], seed: int) -> None:
         self._shards, self._texts, self._rows, self._seed = shards, texts, rows, seed
         self._order = lru_cache(2)(self._shuffled)
+        self.variation = lru_cache(1)(self._varied)  # the parts of a batch ask one after another
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -93,9 +111,22 @@ class Pairs:
         """Texts of the rows."""
         return [self._texts[row] for row in rows]
 
-    def latents(self, rows: list[int]) -> torch.Tensor:
-        """Latents of the rows."""
-        return self._shards.get(rows)
+    def _varied(self, step: int, size: int) -> Variation | None:
+        """How step ``step``'s images vary from their latents: mirrored or not, and where in the posterior."""
+        if not self._shards.augmented:
+            return None
+        chance = generator(self._seed, 3, step)
+        mirrored = torch.rand(size, generator=chance) < 0.5
+        return mirrored, torch.randn((size, *self.shape), generator=chance)
+
+    def latents(self, rows: list[int], variation: Variation | None = None) -> torch.Tensor:
+        """Latents of the rows: of augmented images a sample of each posterior, or of its mirror image's."""
+        if variation is None:
+            return self._shards.get(rows)
+        mirrored, noise = variation[0][:, None, None, None], variation[1]
+        mean = torch.where(mirrored, self._shards.get(rows, "mirrored"), self._shards.get(rows))
+        spread = torch.where(mirrored, self._shards.get(rows, "mirrored_spread"), self._shards.get(rows, "spread"))
+        return mean + spread * noise
 
     def _shuffled(self, epoch: int) -> list[int]:
         return [self._rows[i] for i in numpy_generator(self._seed, 1, epoch).permutation(len(self._rows))]

@@ -47,9 +47,10 @@ class Distillation(nn.Module):
     def forward(self, step: int, rows: slice) -> dict[str, torch.Tensor]:
         """Losses of the given rows of step ``step``'s batch."""
         chosen, timesteps, texts, swapped, noise = self._draw(step)
+        varied = self._pairs.variation(step, self._batch)
         device = self._teacher.device
         return self.loss(
-            self._pairs.latents(chosen[rows]).to(device),
+            self._pairs.latents(chosen[rows], varied and (varied[0][rows], varied[1][rows])).to(device),
             noise[rows].to(device),
             timesteps[rows].to(device),
             self._teacher.encode(texts[rows]),

@@ -168,8 +168,14 @@ def decode(pipeline: StableDiffusionPipeline, latents: torch.Tensor) -> torch.Te
     return ((images / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
-@torch.no_grad()
 def encode_images(pipeline: StableDiffusionPipeline, images: torch.Tensor) -> torch.Tensor:
     """uint8 images (n, 3, height, width) -> scaled latents."""
+    return posterior(pipeline, images)[0]
+
+
+@torch.no_grad()
+def posterior(pipeline: StableDiffusionPipeline, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """uint8 images (n, 3, height, width) -> mean and standard deviation of their scaled latents, float32."""
     unit = (images.to(pipeline.device).float() / 127.5 - 1).to(pipeline.vae.dtype)
-    return pipeline.vae.encode(unit).latent_dist.mode().float() * pipeline.vae.config["scaling_factor"]
+    found, scale = pipeline.vae.encode(unit).latent_dist, pipeline.vae.config["scaling_factor"]
+    return found.mode().float() * scale, found.std.float() * scale

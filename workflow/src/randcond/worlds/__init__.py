@@ -30,9 +30,12 @@ class World(Protocol):
         """D's prompts, the evaluation prompts and the text pool, of the settings ``prompts``."""
 
     def training_images(
-        self, prompts: pd.DataFrame, seed: int, first: int, size: int, sources: Sources
+        self, prompts: pd.DataFrame, seed: int, first: int, size: int, sources: Sources, bilinear: bool = False
     ) -> torch.Tensor:
-        """A real image of each prompt, uint8 (n, 3, size, size); ``first`` is the number of the first in D."""
+        """A real image of each prompt, uint8 (n, 3, size, size); ``first`` is the number of the first in D.
+
+        ``bilinear``: resized as BK-SDM does it, where the world resizes.
+        """
 
     def reference_images(
         self, prompts: pd.DataFrame, per_prompt: int, seed: int, sources: Sources

@@ -201,7 +201,7 @@ def _vocabulary() -> frozenset[str]:
 
 
 def training_images(
-    prompts: pd.DataFrame, seed: int, first: int, size: int, sources: Mapping[str, Path]
+    prompts: pd.DataFrame, seed: int, first: int, size: int, sources: Mapping[str, Path], bilinear: bool = False
 ) -> torch.Tensor:
     """A real scene of each prompt, uint8 (n, 3, 32, 32)."""
     if size != _CANVAS:

@@ -117,19 +117,20 @@ def _frame(pairs: list[tuple[str, str]]) -> pd.DataFrame:
 
 
 def training_images(
-    prompts: pd.DataFrame, seed: int, first: int, size: int, sources: Mapping[str, Path]
+    prompts: pd.DataFrame, seed: int, first: int, size: int, sources: Mapping[str, Path], bilinear: bool = False
 ) -> torch.Tensor:
     """The image of each of D's prompts, shorter side made ``size``, middle cut out: uint8 (n, 3, size, size)."""
     archive = open_archive(_source(sources, "captions"))
-    images = [np.asarray(_square(archive.image(Path(name).name), size)) for name in prompts["source"]]
+    resampling = Image.Resampling.BILINEAR if bilinear else Image.Resampling.LANCZOS
+    images = [np.asarray(_square(archive.image(Path(name).name), size, resampling)) for name in prompts["source"]]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
+def _square(image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:
     scale = size / min(image.size)
     width, height = (max(size, round(length * scale)) for length in image.size)
     left, top = (width - size) // 2, (height - size) // 2
-    return image.resize((width, height), Image.Resampling.LANCZOS).crop((left, top, left + size, top + size))
+    return image.resize((width, height), resampling).crop((left, top, left + size, top + size))
 
 
 def reference_images(
