@@ -1,8 +1,8 @@
 """What a configuration of the paper's world costs: GPU hours, wall time, disk and memory of each stage.
 
 ``python -m randcond.planning.plan --config config/config.yaml config/paper.yaml --gpu a100-80gb --gpus 8``: operations
-are counted on the models themselves (:mod:`randcond.planning.operations`), speeds are what others have measured, with
-their source. Nothing here was measured on a GPU by this project.
+are counted on the models themselves (:mod:`randcond.planning.operations`), speeds are measured ones, by others or by
+``benchmarks/gpu.py``, with their source (:mod:`randcond.planning.speeds`).
 """
 
 import argparse
@@ -17,45 +17,17 @@ from randcond.assets.listing import needed, read_assets
 from randcond.jobs.errors import UserError
 from randcond.jobs.stage import run_stage
 from randcond.planning import operations
+from randcond.planning.speeds import MEASURED, Gpu, gpus
 from randcond.settings.config import Config, check_config
 from randcond.settings.experiments import Experiments, load_experiments
 from randcond.settings.workflow import evaluation_count, shards, step_count
 
-DIFFUSERS = "diffusers pull request 2764: SD v1.4 class, 50 steps, 512 x 512, fp16, PyTorch 2.0 attention"
-BKSDM = (
-    "BK-SDM: B-Base, 50,000 steps of 256 pairs in 13 A100 days (abstract), with gradient checkpointing, on one"
-    " A100 80GB (its script and model card)"
-)
 _TOKEN_FLOPS = 2 * 7.6e9  # a token of a model of 7.6 billion parameters
 _TOKENS_PER_LINE, _ACCEPTED = 25, 0.7
 _IMAGE_SCORING_FLOPS = 3 * 2 * 5.7e9 + 2 * 290e9  # three Inceptions and ViT-g-14, in multiply-adds as published
 _SMALL = 32_768  # bytes of a latent in fp16
 _JPEG = 25_000  # bytes of a stored image of 256 x 256, by experience with COCO's photos
 _WEIGHTS = 4  # bytes
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU: memory in GB, operations a second in drawing and in training, and where these come from."""
-
-    memory: float
-    draw: float
-    train: float
-    source: str
-
-
-def gpus() -> dict[str, Gpu]:
-    """Known GPUs, their speeds as operations counted here over seconds measured by others."""
-    fifty = operations.image_flops("unet", 50)
-    draw = fifty / (13.55 / 16)
-    train = 50_000 * 256 / (13 * 86_400) * operations.step_flops("b-base", True)
-    a10 = fifty / (19.53 / 8)
-    scaled = "training scaled from the A100's by the speed of drawing"
-    return {
-        "a100-80gb": Gpu(80, draw, train, f"drawing 13.55 s for 16 images ({DIFFUSERS}); training: {BKSDM}"),
-        "a100-40gb": Gpu(40, draw, train, f"as the A100 80GB: {DIFFUSERS}; {BKSDM}"),
-        "a10": Gpu(24, a10, train * a10 / draw, f"drawing 19.53 s for 8 images ({DIFFUSERS}); {scaled}"),
-    }
 
 
 @dataclass(frozen=True)
@@ -204,7 +176,7 @@ def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _main(arguments: argparse.Namespace) -> None:
-    config, known = merged(arguments.config), gpus()
+    config, known = merged(arguments.config), gpus(arguments.measured)
     if arguments.gpu not in known:
         raise UserError(f"plan: no speeds of a {arguments.gpu!r} are known; there are {', '.join(known)}")
     gpu = known[arguments.gpu]
@@ -212,7 +184,7 @@ def _main(arguments: argparse.Namespace) -> None:
         gpu = Gpu(gpu.memory, gpu.draw, arguments.train_tflops * 1e12, f"{gpu.source}; training as given")
     if arguments.draw_tflops:
         gpu = Gpu(gpu.memory, arguments.draw_tflops * 1e12, gpu.train, f"{gpu.source}; drawing as given")
-    lines = plan(config, load_experiments(Path(config.experiments)), gpu)
+    lines = plan(config, load_experiments(Path(config.experiments)).of_grid(config.grid), gpu)
     print(table(lines, gpu, arguments.gpu, arguments.gpus))
 
 
@@ -221,7 +193,8 @@ if __name__ == "__main__":
     parser.add_argument(
         "--config", type=Path, nargs="+", default=[Path("config/config.yaml"), Path("config/paper.yaml")]
     )
-    parser.add_argument("--gpu", default="a100-80gb", help="a100-80gb, a100-40gb, a10")
+    parser.add_argument("--gpu", default="a100-80gb", help="a100-80gb, a100-40gb, a10, or one that was measured")
+    parser.add_argument("--measured", type=Path, default=MEASURED, help="what benchmarks/gpu.py wrote, if it was run")
     parser.add_argument("--gpus", type=int, default=4, help="how many there are")
     parser.add_argument("--train-tflops", type=float, help="your own measurement, in operations as counted here")
     parser.add_argument("--draw-tflops", type=float, help="the same for drawing images")

@@ -1,0 +1,44 @@
+"""The GPU's benchmark runs from end to end, on the CPU and the small teacher, and the plan reads what it writes."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from randcond.jobs.errors import UserError
+from randcond.planning.speeds import gpus
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import gpu
+
+
+def test_rehearsed() -> None:
+    found = gpu.measure(True, batch=2, steps=3)
+    assert [line["precision"] for line in found["training"]] == ["bf16", "fp16"]
+    assert found["training"][0]["pairs_a_second"] > 0
+    assert found["drawing"][0]["finite"]
+    (twice,) = found["twice"]
+    assert twice["two_runs_equal"]
+    assert twice["resumed_equal"]
+
+
+def test_every_option_is_measured() -> None:
+    asked = gpu.settings(["b-base", "c-base"])
+    plain = gpu.Setting()
+    for name in ("student", "precision", "gradient_checkpointing", "channels_last", "compile", "tf32"):
+        assert any(getattr(one, name) != getattr(plain, name) for one in asked), name
+
+
+def test_the_plan_prefers_measurements(tmp_path: Path) -> None:
+    file = tmp_path / "gpu.json"
+    assert gpus(file) == gpus(None)  # there is none yet
+    own = {"name": "nvidia-a100", "memory": 80.0, "draw": 1e14, "train": 9e13, "measured": "2026-01-01"}
+    file.write_text(json.dumps(own | {"training": []}))
+    assert gpus(file)["nvidia-a100"].train == 9e13
+    assert "benchmarks/gpu.py" in gpus(file)["nvidia-a100"].source
+    assert "a10" in gpus(file)
+    for broken in ({**own, "train": 0.0}, {}, []):
+        file.write_text(json.dumps(broken))
+        with pytest.raises(UserError, match=r"gpu\.json"):
+            gpus(file)
