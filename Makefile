@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: reproduce smoke test test-all unit workflow lint format schema report pdf compare teacher record restore share provenance plan rehearse clean
+.PHONY: reproduce smoke test test-all unit workflow lint format schema report pdf compare teacher record restore share provenance plan assets-check rehearse clean
 
 reproduce: .venv/ready  ## everything, from the prompts to results/emoji/report/index.html
 	snakemake --cores all
@@ -68,6 +68,9 @@ provenance: .venv/ready  ## what made the numbers of a run: make provenance RUN=
 
 plan: .venv/ready  ## what the paper's world costs on GPUs: make plan GPU=a100-80gb GPUS=4
 	python -m randcond.planning.plan --gpu $(or $(GPU),a100-80gb) --gpus $(or $(GPUS),4) --log results/plan.log
+
+assets-check: .venv/ready  ## is every asset of config/assets.yaml still there, and of its size? headers alone
+	python -m randcond.assets.check --log results/assets-check.log
 
 rehearse: .venv/ready  ## the paper's world at true sizes with random weights, on a CPU with 24 GB
 	HF_HUB_OFFLINE=1 python -m randcond.planning.rehearse --log results/rehearse.log

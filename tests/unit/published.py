@@ -16,10 +16,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from diffusers import UNet2DConditionModel
 from paper_world import ANIMALS, THINGS, picture, table, write_clip, write_inception
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from conftest import tiny_unet
 from randcond.assets.fetch import fetch
 from randcond.assets.listing import Asset, read_assets
 from randcond.make_teacher.clip import build_tokenizer
@@ -49,6 +51,16 @@ def stable_diffusion(folder: Path, pipeline: Path) -> None:
     more = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
     more["feature_extractor"] = ["transformers", "CLIPFeatureExtractor"]
     (folder / "model_index.json").write_text(json.dumps(index | more))
+
+
+def stable_diffusion_2(folder: Path, pipeline: Path) -> None:
+    """The same with SD 2.1's differences: v-prediction, linear projections, more heads in wider blocks."""
+    stable_diffusion(folder, pipeline)
+    scheduler = folder / "scheduler/scheduler_config.json"
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"prediction_type": "v_prediction"}))
+    config = dict(tiny_unet().config) | {"use_linear_projection": True, "attention_head_dim": [5, 10, 20, 20]}
+    torch.manual_seed(6)
+    UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
 
 
 def clip(folder: Path) -> None:
@@ -126,6 +138,7 @@ def writers(pipeline: Path) -> dict[str, Callable[[Path], object]]:
     """Asset -> what writes its files."""
     return {
         "stable-diffusion-v1-4": lambda folder: stable_diffusion(folder, pipeline),
+        "stable-diffusion-2-1": lambda folder: stable_diffusion_2(folder, pipeline),
         "clip-vit-g-14": clip,
         "inception": write_inception,
         "laion-aesthetics-212k": laion_aesthetics,

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from randcond.assets.check import check, table
 from randcond.assets.fetch import fetch
 from randcond.assets.listing import FIRST_FETCH, Asset, File, needed, read_assets
 from randcond.jobs.errors import UserError
@@ -35,6 +36,7 @@ class Server:
         self.files: dict[str, bytes] = {}
         self.break_after: int | None = None
         self.asked: list[tuple[str, str | None]] = []
+        self.methods: list[tuple[str, str]] = []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -46,6 +48,7 @@ class Server:
 
             def answer(self, body: bool) -> None:
                 server.asked.append((self.path, self.headers.get("Range")))
+                server.methods.append((self.command, self.path))
                 if self.path.startswith("/gated"):
                     return self.refuse(403, "GatedRepo")
                 if self.path.startswith("/unknown"):
@@ -270,3 +273,38 @@ def test_bad_lists(change: dict, named: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=named) as caught:
         read_assets(file)
     assert "\n" not in str(caught.value)
+
+
+def test_assets_are_asked_for_without_a_download(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    server.files = {"/a": b"12345", "/b": b"123", "/big": b"0" * 4000}
+    urls = {"a": ["/a", "/b", "/gone"], "big": ["/big"], "far": []}
+    assets = {
+        name: Asset.model_validate(
+            {"gigabytes": 1e-6, "licence": "none",
+             "files": [{"path": f"f{path[1:]}", "url": server.url + path} for path in paths]}
+        )
+        for name, paths in urls.items() if paths
+    }  # fmt: skip
+    assets["far"] = Asset.model_validate(
+        {"gigabytes": 1.0, "licence": "none", "files": [{"path": "x", "url": "http://127.0.0.1:1/x"}]}
+    )
+    lock = tmp_path / "lock.json"
+    entry = {"revision": None, "files": {"fa": {"sha256": "0", "bytes": 5}, "fb": {"sha256": "0", "bytes": 4}}}
+    lock.write_text(json.dumps({"a": entry}))
+    found = {(one.asset, one.path): one for one in check(assets, lock)}
+    assert found["a", "fa"].trouble == ""
+    assert found["a", "fb"].trouble == "of another size than when it was fetched"
+    assert found["a", "fgone"].trouble == "gone (404)"
+    assert found["big", "fbig"].trouble == ""
+    assert found["big", "all"].trouble.startswith("0.0 GB, the list says")
+    assert found["far", "x"].trouble.startswith("not reached")
+    assert len(table(list(found.values())).splitlines()) == 1 + len(found)
+    assert {method for method, _ in server.methods} == {"HEAD"}
+
+
+def test_a_repository_is_asked_for(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/{filename}")
+    server.files = {"/some/model/config.json": b"{}"}
+    values = {"repository": "some/model", "gigabytes": 1.0, "licence": "none", "files": [{"path": "config.json"}]}
+    (one,) = check({"model": Asset.model_validate(values)}, tmp_path / "none.json")
+    assert (one.bytes, one.trouble) == (2, "")

@@ -28,6 +28,7 @@ from randcond.scores.inception import fid_features
 from randcond.settings.config import Config
 from randcond.students import distil as distill
 from randcond.students.data import LatentShards
+from randcond.teachers.stable_diffusion import Teacher, load_pipeline
 
 DRAWN = {"steps": 2, "guidance_scale": 7.5, "precision": "no", "seed": 5}
 JPEG = {"image_format": "jpeg", "resize": 16}
@@ -62,7 +63,7 @@ class Run:
             self.call(render._main, settings, **more)
         return paths
 
-    def distil(self, latents: list[Path], **recipe: object) -> Path:
+    def distil(self, latents: list[Path], changes: dict | None = None, **recipe: object) -> Path:
         output = self.folder / "student"
         values = Config().distillation.recipe("copied") | {"batch": 4, "micro_batch": 2} | recipe
         run = {
@@ -75,6 +76,7 @@ class Run:
         }
         run |= {"random_conditioning": {"kind": "exponential", "rate": 5.0}, "texts": ["unseen", "pool"]}
         run["features"] = "authors"
+        run |= changes or {}
         settings = {"run": run, "recipe": values, "steps": 2, "count": 9, "seed": 3}
         more = {"name": "tiny/3", "teacher": self.teacher, "prompts": self.prompts["captions"], "latents": latents}
         files = {"history": self.folder / "history.json", "checkpoint": self.folder / "checkpoint"}
@@ -196,6 +198,27 @@ def fresh_state() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("fresh_state")
+@pytest.mark.parametrize("student", ["b-small", "b-tiny", "c-base", "c-tiny"])
+def test_stable_diffusion_2_is_a_teacher(run: Run, student: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "teacher", run.assets["stable-diffusion-2-1"])
+    teacher = Teacher(load_pipeline(run.teacher))
+    latents, noise, timesteps = torch.ones(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), torch.tensor([600])
+    cumulative = teacher.pipeline.scheduler.alphas_cumprod[600]
+    v = teacher.target(latents, noise, timesteps)  # v = alpha * noise - sigma * x_0
+    torch.testing.assert_close(v, -((1 - cumulative) ** 0.5) * latents)
+    init = "copied" if student.startswith("b-") else "random"
+    output = run.distil(run.render("rendered", 9, 9), {"student": student, "init": init, "images": "rendered"})
+    made = load_pipeline(output)
+    assert made.scheduler.config["prediction_type"] == "v_prediction"
+    for block in (*made.unet.down_blocks, *made.unet.up_blocks):
+        for attention in getattr(block, "attentions", None) or ():
+            own = attention.transformer_blocks[0].attn1
+            assert own.inner_dim == own.to_q.in_features  # no channel is left out
+    (archive,) = run.sample(output, 2, 2)
+    with zipfile.ZipFile(archive) as opened:
+        assert len(opened.namelist()) == 2
+
+
 def test_half_precision_trains(run: Run) -> None:
     # bfloat16 is what a CPU has of the GPUs' mixed precision
     student = run.distil(run.render("rendered", 9, 9), mixed_precision="bf16", gradient_checkpointing=True)

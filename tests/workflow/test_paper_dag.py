@@ -46,6 +46,13 @@ def test_the_full_grid(checkout: Checkout) -> None:
     assert jobs(checkout, "--configfile", "config/paper.yaml", "--config", "grid=full") == expected
 
 
+def test_stable_diffusion_2(checkout: Checkout) -> None:
+    # no calibration; D rendered alone; 8 students, of which three and the teacher are drawn on 41 shards
+    planned = jobs(checkout, "--configfile", "config/paper.yaml", "config/sd21.yaml")
+    expected = {"student": 8, "score": 9, "render": 213, "sample": 4 * 41 + 5 * 30, "cost": 6}
+    assert planned == {rule: n for rule, n in {**JOBS, **expected}.items() if rule != "calibrate"}
+
+
 def test_fetching_is_apart(checkout: Checkout) -> None:
     assert jobs(checkout, "--configfile", "config/paper.yaml", "--", "fetch") == {"fetch": 1, "fetch_asset": 9}
     # once everything is there, nothing else asks for the network

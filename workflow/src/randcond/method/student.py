@@ -27,7 +27,11 @@ def student_config(teacher: dict[str, Any], student: str) -> dict[str, Any]:
     """
     config = {key: value for key, value in copy.deepcopy(dict(teacher)).items() if not key.startswith("_")}
     if student in CHANNEL_STUDENTS:
-        config["block_out_channels"] = _narrow(config, student)
+        config["block_out_channels"] = widths = _narrow(config, student)
+        heads = config["attention_head_dim"]  # diffusers' name for the number of heads
+        if isinstance(heads, list | tuple):
+            # SD 2.x's 5, 10 and 20 do not divide narrower widths: as many as do, so that no channel is left out
+            config["attention_head_dim"] = [_heads(width, most) for width, most in zip(widths, heads, strict=True)]
         return config
     if student not in BLOCK_STUDENTS:
         raise UserError(f"student: {student!r} is unknown; choose one of {', '.join(STUDENTS)}")
@@ -42,6 +46,11 @@ def student_config(teacher: dict[str, Any], student: str) -> dict[str, Any]:
             if isinstance(config.get(key), list | tuple):
                 config[key] = list(config[key])[:-1]
     return config
+
+
+def _heads(width: int, most: int) -> int:
+    """The largest number of heads, up to ``most``, that divides a width."""
+    return next(heads for heads in range(most, 0, -1) if width % heads == 0)
 
 
 def _narrow(config: dict[str, Any], student: str) -> list[int]:

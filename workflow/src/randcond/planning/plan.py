@@ -22,6 +22,7 @@ from randcond.settings.config import Config, check_config
 from randcond.settings.experiments import Experiments, load_experiments
 from randcond.settings.workflow import evaluation_count, shards, step_count
 
+_TEACHER = "results/assets/stable-diffusion-v1-4"
 _TOKEN_FLOPS = 2 * 7.6e9  # a token of a model of 7.6 billion parameters
 _TOKENS_PER_LINE, _ACCEPTED = 25, 0.7
 _IMAGE_SCORING_FLOPS = 3 * 2 * 5.7e9 + 2 * 290e9  # three Inceptions and ViT-g-14, in multiply-adds as published
@@ -58,6 +59,8 @@ def plan(config: Config, experiments: Experiments, gpu: Gpu) -> list[Line]:
     """
     if config.world != "paper":
         raise UserError(f"config: plan counts Stable Diffusion v1.4; the world {config.world} is another")
+    if config.teacher != _TEACHER:
+        raise UserError(f"config: teacher: plan counts Stable Diffusion v1.4 ({_TEACHER}), not {config.teacher}")
     assets = read_assets(Path("config/assets.yaml"))
     sizes = [assets[name] for name in needed(assets, config.model_dump())]
     downloads = sum(asset.gigabytes * (2 if asset.repack else 1) for asset in sizes)
