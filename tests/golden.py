@@ -162,6 +162,8 @@ def _digits() -> Iterator[tuple[str, tuple[torch.nn.Module, float]]]:
 
 
 def _write(world: Path) -> None:
+    if not (world / "report/tables").is_dir():
+        sys.exit(f"{world}: no finished world; run `make smoke` first")
     VALUES.mkdir(exist_ok=True)
     content = {"platform": platform(), "smoke": hashes(world), "losses": losses()}
     file().write_text(json.dumps(content, indent=1) + "\n")

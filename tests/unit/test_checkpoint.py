@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from randcond.jobs import files
+from randcond.jobs import tensors as tensor_files
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import atomic_path
 from randcond.jobs.tensors import write_tensors
@@ -187,7 +188,7 @@ def test_failed_save_keeps_the_state_before(tmp_path: Path, monkeypatch: pytest.
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "save_file", disk_full)
+    monkeypatch.setattr(tensor_files, "save_file", disk_full)
     with pytest.raises(OSError, match="No space"):
         checkpoint.save({"step": 2, "weight": torch.zeros(3)})
     assert same(checkpoint.load(), {"step": 1, "weight": torch.ones(3)})

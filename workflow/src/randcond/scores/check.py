@@ -2,6 +2,7 @@
 
 import argparse
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from PIL import Image
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import write_json
 from randcond.jobs.stage import run_stage, set_threads
-from randcond.samples.images import stored, write_images
 from randcond.scores.world import load_scores
 
 COUNT = 4  # images of noise, and their prompts
@@ -26,8 +26,10 @@ def check(world: str, evaluators: list[Path]) -> None:
     prompts = pd.DataFrame({"text": [f"text {i}" for i in range(COUNT)], "split": ["seen", "unseen"] * (COUNT // 2)})
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "noise.zip"
-        noise = np.random.default_rng(0).integers(0, 256, (COUNT, 64, 64, 3), dtype=np.uint8)
-        write_images(archive, (stored(Image.fromarray(one), "png", None) for one in noise), 0, "png")
+        with zipfile.ZipFile(archive, "w") as opened:
+            for i, noise in enumerate(np.random.default_rng(0).integers(0, 256, (COUNT, 64, 64, 3), dtype=np.uint8)):
+                with opened.open(f"{i:05d}.png", "w") as file:
+                    Image.fromarray(noise).save(file, "PNG")
         settings = {"batch": 2, "real_per_prompt": 1}
         scores = load_scores(world)
         found = scores.reference(evaluators, [archive], prompts, settings) | {
