@@ -73,6 +73,14 @@ def test_every_row_of_the_paper_is_in_its_results(file: str) -> None:
         assert name in ("probability", "features") or all(row.paper for row in table.rows)
 
 
+@pytest.mark.parametrize("given", [[0, 1], ["0", "1"]], ids=["numbers", "as Snakemake's --config gives them"])
+def test_seeds_by_hand(given: list) -> None:
+    assert check_config({"seeds": given}).seeds == [0, 1]
+    for wrong in ("-1", "1.5", "x", "²", str(2**32)):
+        with pytest.raises(UserError, match="seeds"):
+            check_config({"seeds": [wrong]})
+
+
 @pytest.mark.parametrize("file", ["experiments", "paper_experiments"])
 def test_no_claim_is_left_without_its_runs(file: str) -> None:
     runs = load_experiments(CONFIG / f"{file}.yaml").of_grid("full").runs.keys() | {"teacher"}

@@ -2,9 +2,11 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState
 
 from randcond.jobs.errors import UserError
 from randcond.planning.speeds import gpus
@@ -13,6 +15,14 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import gpu
 
 
+@pytest.fixture
+def fresh_state() -> Iterator[None]:
+    """accelerate keeps one precision a process."""
+    yield
+    AcceleratorState._reset_state(True)
+
+
+@pytest.mark.usefixtures("fresh_state")
 def test_rehearsed() -> None:
     found = gpu.measure(True, batch=2, steps=3)
     assert [line["precision"] for line in found["training"]] == ["bf16", "fp16"]

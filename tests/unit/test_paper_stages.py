@@ -197,7 +197,6 @@ def fresh_state() -> Iterator[None]:
     AcceleratorState._reset_state(True)
 
 
-@pytest.mark.usefixtures("fresh_state")
 @pytest.mark.parametrize("student", ["b-small", "b-tiny", "c-base", "c-tiny"])
 def test_stable_diffusion_2_is_a_teacher(run: Run, student: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "teacher", run.assets["stable-diffusion-2-1"])
@@ -219,6 +218,7 @@ def test_stable_diffusion_2_is_a_teacher(run: Run, student: str, monkeypatch: py
         assert len(opened.namelist()) == 2
 
 
+@pytest.mark.usefixtures("fresh_state")
 def test_half_precision_trains(run: Run) -> None:
     # bfloat16 is what a CPU has of the GPUs' mixed precision
     student = run.distil(run.render("rendered", 9, 9), mixed_precision="bf16", gradient_checkpointing=True)

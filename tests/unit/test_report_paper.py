@@ -39,6 +39,14 @@ def test_the_verdict_is_told(world: World) -> None:
     assert "The teacher is off" not in text
 
 
+def test_deviations_from_the_originals_are_linked_where_there_are_originals(world: World) -> None:
+    assert ("docs/deviations.md" in page(world)) == (world.settings["world"] != "emoji")
+    world.settings["world"] = "emoji" if world.settings["world"] != "emoji" else "paper"
+    for score in world.scores.values():
+        score["world"] = world.settings["world"]
+    assert ("docs/deviations.md" in page(world)) == (world.settings["world"] != "emoji")
+
+
 def test_an_override_is_told_by_name(world: World) -> None:
     text = page(world, {"passed": False, "overridden_by": "<A> Person", "split": "all", "scores": SCORES})
     assert "The teacher is off." in text

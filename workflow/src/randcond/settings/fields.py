@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from randcond.jobs.errors import UserError
 
@@ -11,7 +11,14 @@ Model = TypeVar("Model", bound=BaseModel)
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Above0 = Annotated[float, Field(gt=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator takes
+
+
+def _number(value: Any) -> Any:
+    """The number of a text of digits: Snakemake gives the items of ``--config seeds='[0, 1]'`` as texts."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**32), BeforeValidator(_number)]  # what every generator takes
 
 
 class Section(BaseModel):
