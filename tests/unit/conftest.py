@@ -13,6 +13,20 @@ from randcond.teachers.stable_diffusion import Teacher, load_pipeline
 from randcond.worlds import emoji
 
 torch.set_num_threads(1)
+# who looks at plots, and at what reaches the disk; for all others a report is a third of the work without
+PLOTS, DISK = ("test_report_figures", "test_report_page", "test_figures"), ("test_files", "test_stage", "test_rounds")
+
+
+@pytest.fixture(autouse=True)
+def light(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of other things neither draw the report's plots nor wait for the disk."""
+    module = request.module.__name__
+    if module.startswith("test_report") and not module.startswith(PLOTS):
+        monkeypatch.setattr(
+            "randcond.report.figures.save", lambda _, path: path.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+        )
+    if not module.startswith(DISK):
+        monkeypatch.setattr("randcond.jobs.files._sync", lambda _: None)
 
 
 def tiny_unet() -> UNet2DConditionModel:
