@@ -35,6 +35,17 @@ def cut(name: str, end: int) -> Fault:
     return lambda world: (world / name).write_bytes((world / name).read_bytes()[:end]) and None
 
 
+def runs_code(name: str) -> Fault:
+    """An evaluator's settings that let transformers run what lies beside them."""
+
+    def spoil(world: SmallWorld) -> None:
+        settings = json.loads((world / name).read_text())
+        settings["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"trust_remote_code": True}
+        (world / name).write_text(json.dumps(settings))
+
+    return spoil
+
+
 def gone(name: str) -> Fault:
     return lambda world: shutil.rmtree(world / name) if (world / name).is_dir() else (world / name).unlink()
 
@@ -186,6 +197,9 @@ REFUSED: dict[str, tuple[str, Fault, str]] = {
     ),
     "evaluator: no weights": ("score", gone("evaluator/open_clip_model.safetensors"), r"evaluator: no open_clip model"),
     "evaluator: broken settings": ("score", content("evaluator/open_clip_config.json", "{"), r"evaluator: no whole"),
+    "evaluator: code of its own": (
+        "score", runs_code("evaluator/open_clip_config.json"), r"evaluator: .* asks to run code",
+    ),
     "samples: cut": ("score", cut(SAMPLES, -30), r"0\.zip: not a whole zip"),
     "samples: too few": ("score", archive(*[GOOD] * (COUNT - 1)), rf"{COUNT - 1} samples for {COUNT} prompts"),
     "samples: none": ("score", archive(), r"0\.zip: holds no images"),
