@@ -58,7 +58,8 @@ def stable_diffusion_2(folder: Path, pipeline: Path) -> None:
     stable_diffusion(folder, pipeline)
     scheduler = folder / "scheduler/scheduler_config.json"
     scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"prediction_type": "v_prediction"}))
-    config = dict(tiny_unet().config) | {"use_linear_projection": True, "attention_head_dim": [5, 10, 20, 20]}
+    plain = {name: value for name, value in tiny_unet().config.items() if name[0] != "_"}  # or defaults win
+    config = plain | {"use_linear_projection": True, "attention_head_dim": [5, 10, 20, 20]}
     torch.manual_seed(6)
     UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
 

@@ -212,7 +212,7 @@ def test_stable_diffusion_2_is_a_teacher(run: Run, student: str, monkeypatch: py
     for block in (*made.unet.down_blocks, *made.unet.up_blocks):
         for attention in getattr(block, "attentions", None) or ():
             own = attention.transformer_blocks[0].attn1
-            assert own.inner_dim == own.to_q.in_features  # no channel is left out
+            assert own.inner_dim == attention.proj_in.in_features  # no channel is left out
     (archive,) = run.sample(output, 2, 2)
     with zipfile.ZipFile(archive) as opened:
         assert len(opened.namelist()) == 2
