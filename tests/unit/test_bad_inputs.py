@@ -221,8 +221,8 @@ REFUSED: dict[str, tuple[str, Fault, str]] = {
     "history: NaN": ("report", setting(HISTORY, "0.loss", NAN), r"history\.json: "),
     "benchmark: garbage": ("report", content("benchmarks/render/0.tsv", "\0\1"), r"0\.tsv: not a benchmark file"),
     "summary of the LLM: cut": ("report", cut("llm.json", 20), r"llm\.json: not valid JSON"),
-    "language model: cut": ("llm", content("model.gguf", b"GGUF\3\0\0\0"), r"model\.gguf: cannot load it"),
-    "language model: a pickle": ("llm", content("model.gguf", PICKLE), r"model\.gguf: cannot load it"),
+    "language model: cut": ("llm", content("model.gguf", b"GGUF\3\0\0\0"), r"model\.gguf: not a language model"),
+    "language model: a pickle": ("llm", content("model.gguf", PICKLE), r"model\.gguf: not a language model"),
 }  # fmt: skip
 
 STRANGE = {

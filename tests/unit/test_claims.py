@@ -157,5 +157,5 @@ def test_bad_claims_are_one_line(text: str, named: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=named) as caught:
         load_claims(file)
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="there is no file"):
+    with pytest.raises(UserError, match="no such file"):
         load_claims(tmp_path / "none.yaml")

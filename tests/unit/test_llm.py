@@ -144,5 +144,5 @@ def test_a_transformers_folder_writes(tmp_path: Path) -> None:
     written = [llm.load_writer(tmp_path / "model", wild)("- a dog\n", [""] * 64, round_) for round_ in (0, 0, 1)]
     assert written[0] == written[1] != written[2]
     assert written[0]
-    with pytest.raises(UserError, match="cannot load it"):
+    with pytest.raises(UserError, match="not a language model"):
         llm.load_writer(tmp_path, settings())

@@ -57,6 +57,32 @@ def test_bytes_that_are_no_text() -> None:
     assert cleaned(broken, 100).to_pylist() == ["a\ufffdb", "cd"]
 
 
+KINDS = {
+    "bytes": pa.binary(), "large bytes": pa.large_binary(), "views of bytes": pa.binary_view(),
+    "large": pa.large_string(), "views": pa.string_view(),
+    "dictionary": pa.dictionary(pa.int32(), pa.string()), "dictionary of bytes": pa.dictionary(pa.int8(), pa.binary()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_of_any_type_are_the_same_texts(kind: str, tmp_path: Path) -> None:
+    values = ["a  tiger", None, "caf\u00e9", "a tiger", "\u202e"]
+    whole = KINDS[kind]
+    column = pa.array(values, pa.string())
+    if pa.types.is_dictionary(whole):
+        column = column.cast(whole.value_type).dictionary_encode()
+    pq.write_table(pa.table({"TEXT": column.cast(whole)}), tmp_path / "a.parquet")
+    assert sample([tmp_path / "a.parquet"], 2) == sample([write(tmp_path / "b.parquet", values)], 2)
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.list_(pa.string())])
+def test_what_is_no_text_is_named(kind: pa.DataType, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"TEXT": pa.array([None], kind)}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet: its column TEXT holds .*, not texts") as caught:
+        sample([tmp_path / "a.parquet"], 1)
+    assert "delete" not in str(caught.value)
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
     first = [f"text {i}" for i in range(60)] + [None, "", "text 3", " text  4 "]

@@ -85,12 +85,14 @@ def test_after_sigkill_the_lock_goes_when_it_is_told_to(checkout: Checkout, wait
         ("config/config.yaml", "- name\n", "Config file must be given as JSON or YAML with keys at top level"),
         ("config/config.yaml", "teacher: no/such/folder\n", "no/such/folder"),
         ("config/experiments.yaml", "", "config/experiments.yaml"),
+        ("config/config.yaml", "name: emoji\nname: mine\n", "config/config.yaml: not valid YAML (line 2: 'name'"),
+        ("config/smoke.yaml", "seeds: [0]\nseeds: [1]\n", "config/smoke.yaml: not valid YAML (line 2: 'seeds'"),
     ],
-    ids=["no YAML", "a list", "no teacher", "no experiments"],
+    ids=["no YAML", "a list", "no teacher", "no experiments", "a setting twice", "twice in the --configfile"],
 )
 def test_bad_files_are_named_before_any_job(checkout: Checkout, file: str, text: str, named: str) -> None:
     (checkout.folder / file).write_text(text)
-    done = checkout.snakemake("--cores", "1", check=False)
+    done = checkout.snakemake(*COMMAND, check=False)
     assert done.returncode != 0
     assert named in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr

@@ -7,12 +7,16 @@ from pathlib import Path
 
 from randcond.jobs.code import code_of
 from randcond.jobs.errors import UserError
+from randcond.jobs.yaml_file import read_yaml
 from randcond.settings.claims import load_claims
 from randcond.settings.config import check_config
 from randcond.settings.experiments import load_experiments
 from randcond.settings.workflow import shards
 
 try:
+    # Snakemake has read them, but a setting that stands there twice is silently the last
+    for file in workflow.configfiles:
+        read_yaml(Path(file), "settings")
     CONFIG = check_config(config)
     EXPERIMENTS = load_experiments(CONFIG.experiments).of_grid(CONFIG.grid)
     CONFIG.check_experiments(EXPERIMENTS)

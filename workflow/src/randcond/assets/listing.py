@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import read_json, write_json
+from randcond.jobs.yaml_file import read_yaml
 from randcond.settings.fields import Above0, Section
 
 FIRST_FETCH = "recorded at first fetch"
@@ -75,10 +75,7 @@ def read_assets(path: Path) -> dict[str, Asset]:
         UserError: If it is missing or wrong.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return TypeAdapter(dict[str, Asset]).validate_python(values)
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+        return TypeAdapter(dict[str, Asset]).validate_python(read_yaml(path, "assets"))
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import reading
 
 
 @contextmanager
@@ -72,12 +72,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; a missing or broken one is a :class:`UserError` that names it."""
-    try:
+    with reading(path, "valid JSON"):
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the stage that makes it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}); delete it and run again") from None
 
 
 def sha256_of(paths: list[Path]) -> str:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import UserError, lacks_memory
 from randcond.jobs.files import sha256
 from randcond.jobs.provenance import MADE_WITH, made_with
 
@@ -39,7 +39,7 @@ def run_stage(
             # Snakemake looks at inputs when a job ends, and would take what the old code made for the new one's
             raise UserError(f"{changed[0]}: was changed while the job ran; give the same command again")
     except UserError as error:
-        log.error("error: %s", " ".join(str(error).split()))
+        log.error("error: %s", error)
         sys.exit(1)
     except Exception as error:
         log.debug("traceback", exc_info=True)
@@ -105,8 +105,7 @@ def _set_up_logging(path: Path) -> None:
 def _explained(error: Exception, log_file: Path) -> str:
     """What a failure that nobody foresaw means, in one line."""
     text = " ".join(str(error).split())
-    # torch raises a plain RuntimeError where the memory of the CPU ends, and a kind of its own for a GPU's
-    if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
+    if lacks_memory(error):
         return "out of memory; lower the stage's batch setting or give the job more memory"
     if "No space left on device" in text:  # safetensors raises a kind of its own
         return f"the disk is full ({text}); make room and give the same command again"

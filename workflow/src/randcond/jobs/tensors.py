@@ -4,10 +4,10 @@ import math
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import reading
 from randcond.jobs.files import atomic_path
 
 
@@ -19,21 +19,14 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Read a safetensors file; anything else there is a :class:`UserError` that names it."""
-    try:
+    with reading(path, "a whole safetensors file"):
         return load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the stage that makes it") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error}); delete it and run again") from None
 
 
 def tensor_elements(paths: list[Path]) -> int:
     """Numbers in safetensors files, from their headers alone: a model's parameters."""
     total = 0
     for path in paths:
-        try:
-            with safe_open(path, "pt") as file:
-                total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: not a whole safetensors file ({error}); make it again") from None
+        with reading(path, "a whole safetensors file", broken="make it again"), safe_open(path, "pt") as file:
+            total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
     return total

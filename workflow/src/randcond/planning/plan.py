@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from randcond.assets.listing import needed, read_assets
 from randcond.jobs.errors import UserError
 from randcond.jobs.stage import run_stage
+from randcond.jobs.yaml_file import read_yaml
 from randcond.planning import operations
 from randcond.planning.speeds import MEASURED, Gpu, gpus
 from randcond.settings.config import Config, check_config
@@ -166,10 +165,7 @@ def merged(paths: list[Path]) -> Config:
     """The configuration of files laid over one another, as Snakemake does it."""
     values: dict[str, Any] = {}
     for path in paths:
-        try:
-            values = _over(values, yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-        except (OSError, yaml.YAMLError) as error:
-            raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+        values = _over(values, read_yaml(path, "settings"))
     return check_config(values)
 
 

@@ -8,7 +8,6 @@ Lines that the teacher could not understand are sieved out by the world's ``scre
 import argparse
 import json
 import logging
-import struct
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import Cache, DynamicLayer
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import UserError, reading
 from randcond.jobs.files import sha256, write_json
 from randcond.jobs.progress import Progress
 from randcond.jobs.seeding import generator, numpy_generator
@@ -159,12 +158,9 @@ def load_writer(model_file: Path, settings: Settings) -> ContinueList:
         chosen |= {"gguf_file": model_file.name}
     folder = str(model_file if model_file.is_dir() else model_file.parent)
     dtype = torch.bfloat16 if gpu and model_file.is_dir() else torch.float32
-    try:
+    with reading(model_file, "a language model", missing="run snakemake fetch", broken="delete it and fetch it again"):
         tokenizer = AutoTokenizer.from_pretrained(folder, **chosen)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **chosen).eval()
-    except (OSError, ValueError, LookupError, RuntimeError, struct.error) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{model_file}: cannot load it ({reason}); delete it and fetch it again") from None
 
     model.to("cuda" if gpu else "cpu")
     newlines = torch.tensor(["\n" in tokenizer.decode([i]) for i in range(len(tokenizer))])

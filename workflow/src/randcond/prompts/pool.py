@@ -9,7 +9,7 @@ from typing import overload
 
 import pyarrow as pa
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import UserError, reading
 from randcond.jobs.files import atomic_path
 
 _DRAWS = 64  # between two times that touched pages are given back: about 1 MB each where the system caches large pieces
@@ -38,14 +38,10 @@ class ArrowTexts(Sequence[str]):
 
     def __init__(self, path: Path) -> None:
         self._touched = 0
-        try:
+        with reading(path, "a whole text pool", missing="run the prompts stage"):
             with open(path, "rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
             self._column = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(self._map))).read_all().column("text")
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file; run the prompts stage") from None
-        except (pa.ArrowException, KeyError, ValueError, OSError) as error:
-            raise UserError(f"{path}: not a whole text pool ({error}); delete it and run again") from None
         kind = self._column.type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)) or self._column.null_count:
             raise UserError(

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import UserError, reading
 from randcond.jobs.files import atomic_path
 
 COLUMNS = ["id", "text", "split", "source"]
@@ -25,12 +24,8 @@ def read_prompts(path: Path) -> pd.DataFrame:
     Raises:
         UserError: If the file is missing, broken, lacks a column or is empty, or a text or split is no text.
     """
-    try:
+    with reading(path, "a whole Parquet file", missing="run the prompts stage"):
         frame = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the prompts stage") from None
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a whole Parquet file ({error}); delete it and run again") from None
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
         raise UserError(f"{path}: lacks the column {', '.join(missing)}")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import UserError, reading
 from randcond.report.inputs import Grid, run_and_seed
 
 CELL = 96  # pixels of a picture in the PNG, at least
@@ -106,15 +106,13 @@ def read_samples(paths: Sequence[Path], rows: Sequence[int]) -> list[Image.Image
     """The samples of some prompts, RGB, at most ``LARGEST`` pixels wide and high."""
     images: dict[int, Image.Image] = {}
     for path in paths:
-        try:
-            with zipfile.ZipFile(path) as file:
-                for name in file.namelist():
-                    row = int(Path(name).stem) if Path(name).stem.isdecimal() else -1
-                    if row in rows:
-                        images[row] = Image.open(io.BytesIO(file.read(name))).convert("RGB")
-                        images[row].thumbnail((LARGEST, LARGEST))
-        except (OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: not a zip file of pictures ({error}); delete it and sample again") from None
+        broken = "delete it and sample again"
+        with reading(path, "a zip file of pictures", broken=broken), zipfile.ZipFile(path) as file:
+            for name in file.namelist():
+                row = int(Path(name).stem) if Path(name).stem.isdecimal() else -1
+                if row in rows:
+                    images[row] = Image.open(io.BytesIO(file.read(name))).convert("RGB")
+                    images[row].thumbnail((LARGEST, LARGEST))
     for row in rows:
         if row not in images:
             raise UserError(

@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic.types import StrictFloat, StrictInt
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import UserError, reading
 from randcond.jobs.files import read_json
 from randcond.settings.claims import Claim
 
@@ -303,9 +303,5 @@ def read_calibration(path: Path) -> Calibration:
 
 def read_prompts(path: Path) -> pd.DataFrame:
     """Evaluation prompts: at least the columns ``text`` and ``split``; the row number names the sample."""
-    try:
+    with reading(path, "a Parquet file with columns text and split"):
         return pd.read_parquet(path, columns=["text", "split"])
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the stage that makes it") from None
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not a Parquet file with columns text and split ({error})") from None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import reading
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,9 @@ def costs(paths: Iterable[Path]) -> list[Cost]:
     """
     rows = []
     for path in paths:
-        try:
+        with reading(path, "a benchmark file of Snakemake", broken="delete it"):
             frame = pd.read_csv(path, sep="\t", na_values=["-", "NA"])
             jobs = pd.DataFrame({"seconds": frame["s"].astype(float), "memory": frame["max_rss"].astype(float)})
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{path}: not a benchmark file of Snakemake ({error}); delete it") from None
         rows.append(jobs.assign(rule=_rule(path)))
     if not rows:
         return []

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import UserError, reading
 from randcond.report.inputs import Number, PaperRow, parse
 
 PAPER_COLUMNS = ("table", "row", "split", "fid", "is", "clip")
@@ -18,10 +18,8 @@ class Paper:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
+        with reading(path, "CSV", missing="name another by --paper-results", broken="correct it"):
             frame = pd.read_csv(path, dtype={"table": str, "row": str, "split": str})
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read as CSV ({error})") from None
         if missing := [column for column in PAPER_COLUMNS if column not in frame]:
             raise UserError(f"{path}: column {missing[0]} is missing")
         self.path = path

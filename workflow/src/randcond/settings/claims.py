@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from randcond.jobs.yaml_file import read_yaml
 from randcond.settings.fields import Section, validated
-from randcond.settings.yaml_file import read_yaml
 
 
 class Pair(Section):
@@ -76,4 +76,4 @@ def load_claims(path: Path) -> list[Claim]:
     Raises:
         UserError: If it is missing, no YAML, or wrong.
     """
-    return validated(Claims, read_yaml(path, "claims", "claims"), str(path)).claims
+    return validated(Claims, read_yaml(path, "claims"), str(path)).claims

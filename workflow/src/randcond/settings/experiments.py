@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from randcond.jobs.errors import UserError
+from randcond.jobs.yaml_file import read_yaml
 from randcond.method.catalogue import CHANNEL_STUDENTS, STUDENTS
 from randcond.method.conditioning import probability
 from randcond.settings.fields import Positive, Section, Share, validated
-from randcond.settings.yaml_file import read_yaml
 
 Split = Literal["all", "seen", "unseen", "coco30k"]
 GridName = Literal["default", "full"]
@@ -188,4 +188,4 @@ def load_experiments(path: Path) -> Experiments:
     Raises:
         UserError: If it is missing, no YAML, or wrong.
     """
-    return validated(Experiments, read_yaml(Path(path), "experiments", "runs and tables"), str(path))
+    return validated(Experiments, read_yaml(Path(path), "runs and tables"), str(path))

@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from randcond.jobs.errors import UserError
+from randcond.jobs.yaml_file import read_yaml
 from randcond.versions.origin import describe
 from randcond.versions.pipeline import Source, pipeline_file, write_pipelines, write_settings
 from randcond.versions.plan import DEFAULT_WORLD, Stage, plan
@@ -132,10 +131,7 @@ def _source(arguments: argparse.Namespace) -> tuple[Source, str]:
     files = [os.path.relpath(file) for file in arguments.configfile]
     values: dict[str, Any] = {}
     for file in ["config/config.yaml", *files]:
-        try:
-            values.update(yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {})
-        except FileNotFoundError:
-            raise UserError(f"{file}: no such file") from None
+        values.update(read_yaml(Path(file), "settings"))
     values.update(arguments.config)
     experiments = str(values.get("experiments", "config/experiments.yaml"))
     return Source(files, arguments.config, experiments), str(values.get("name", DEFAULT_WORLD))

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import UserError, reading
 from randcond.jobs.progress import Progress
 from randcond.jobs.seeding import numpy_generator
 
@@ -23,6 +23,10 @@ log = logging.getLogger("randcond")
 
 _ROWS = 32_768  # of a batch
 _BUFFER = 2**20  # bytes of a column that are read ahead
+_TEXTS = (
+    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null),
+    *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary),
+)
 # control, format, surrogate, private and unassigned characters, line and paragraph separators, other white space
 _STRANGE = r"[\p{C}\p{Z}\s]+"
 
@@ -31,9 +35,15 @@ def cleaned(column: pa.Array, max_characters: int) -> pa.Array:
     """Texts without control characters and outer spaces, single-spaced and cut; missing and empty ones left out.
 
     Args:
-        column: Strings, maybe with nulls and with bytes that are no UTF-8 (those become U+FFFD).
+        column: Strings or bytes, of any of Arrow's types for them, maybe with nulls and with bytes that are no UTF-8
+            (those become U+FFFD).
         max_characters: Longer texts are cut there; a text encoder reads far fewer.
     """
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        # the functions below know no views; that bytes are UTF-8 is looked at in the next step
+        column = pc.cast(column, pa.large_string(), safe=False)
     try:
         column.validate(full=True)
     except pa.ArrowInvalid:
@@ -103,19 +113,26 @@ def _hashes(texts: pa.Array, key: str) -> np.ndarray:
     return pd.util.hash_array(objects, hash_key=key, categorize=False)
 
 
+def _check_column(path: Path, schema: pa.Schema, column: str) -> None:
+    if schema.names.count(column) != 1:
+        raise UserError(f"{path}: lacks the column {column}, or has it twice; it has {', '.join(schema.names)}")
+    kind = schema.field(column).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not any(is_text(kind) for is_text in _TEXTS):
+        raise UserError(f"{path}: its column {column} holds {kind}, not texts; name other files")
+
+
 def _batches(files: Sequence[Path], max_characters: int, column: str, what: str) -> Iterator[pa.Array]:
     progress, rows, used = Progress(what, len(files), "files"), 0, 0
     for number, path in enumerate(files, 1):
-        try:
-            with pq.ParquetFile(path, buffer_size=_BUFFER) as file:
-                if column not in file.schema_arrow.names:
-                    raise UserError(f"{path}: lacks the column {column}; it has {', '.join(file.schema_arrow.names)}")
-                for batch in file.iter_batches(_ROWS, columns=[column]):
-                    texts = cleaned(batch.column(0), max_characters)
-                    rows, used = rows + len(batch), used + len(texts)
-                    yield texts
-        except (pa.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path}: not a whole Parquet file ({reason}); delete it and fetch it again") from None
+        with (
+            reading(path, "a whole Parquet file", missing="run snakemake fetch", broken="delete it and fetch it again"),
+            pq.ParquetFile(path, buffer_size=_BUFFER) as file,
+        ):
+            _check_column(path, file.schema_arrow, column)
+            for batch in file.iter_batches(_ROWS, columns=[column]):
+                texts = cleaned(batch.column(0), max_characters)
+                rows, used = rows + len(batch), used + len(texts)
+                yield texts
         progress.at(number)
     log.info("%s: %d rows, %d of them without a text", what, rows, rows - used)
