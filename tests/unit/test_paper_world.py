@@ -163,21 +163,31 @@ def evaluators(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [write_clip(folder / "clip"), write_inception(folder / "inception")]
 
 
-def archive(path: Path, count: int, seed: int) -> Path:
-    write_images(path, (picture(seed + i, (32, 32)) for i in range(count)), 0, "jpeg")
+def archive(path: Path, count: int, seed: int, first: int = 0) -> Path:
+    write_images(path, (picture(seed + i, (32, 32)) for i in range(count)), first, "jpeg")
     return path
 
 
 def test_features_of_both_modes(tmp_path: Path, evaluators: list[Path]) -> None:
-    images = [archive(tmp_path / "a.zip", 3, 0), archive(tmp_path / "b.zip", 2, 3)]
+    images = [archive(tmp_path / "a.zip", 3, 0), archive(tmp_path / "b.zip", 2, 3, first=3)]
     for mode in ("legacy_pytorch", "clean"):
         found = fid_features(evaluators[1], images, mode, 2, "cpu")
         assert found.shape == (5, 2048)
-        np.testing.assert_allclose(found, fid_features(evaluators[1], images, mode, 5, "cpu"), rtol=1e-3, atol=1e-3)
+        # however the shards are named on the command line
+        found_again = fid_features(evaluators[1], images[::-1], mode, 5, "cpu")
+        np.testing.assert_allclose(found, found_again, rtol=1e-3, atol=1e-3)
         assert np.abs(found[1:] - found[:-1]).max(1).min() > 0.1  # no two alike
     values = logits(evaluators[1], images, 2, "cpu")
     assert values.shape == (5, 1008)
-    np.testing.assert_allclose(values, logits(evaluators[1], images, 5, "cpu"), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(values, logits(evaluators[1], images[::-1], 5, "cpu"), rtol=1e-3, atol=1e-3)
+    with pytest.raises(UserError, match=r"b\.zip: 00003\.jpg stands where image 0 should"):
+        logits(evaluators[1], images[1:], 2, "cpu")
+    spoilt = write_images(tmp_path / "c.zip", [b"no picture"], 0, "jpeg")
+    for score in (lambda: logits(evaluators[1], [tmp_path / "c.zip"], 2, "cpu"),
+                  lambda: fid_features(evaluators[1], [tmp_path / "c.zip"], "clean", 2, "cpu")):  # fmt: skip
+        with pytest.raises(UserError, match=r"c\.zip: holds a picture that cannot be read"):
+            score()
+    assert spoilt == 1
 
 
 @pytest.fixture

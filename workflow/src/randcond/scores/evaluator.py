@@ -1,8 +1,11 @@
 """The evaluator: an open_clip model of the world that turns images into features, names and cosines."""
 
 import json
+import struct
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Protocol
@@ -17,6 +20,7 @@ from torch.nn import functional as F
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.stage import device
+from randcond.worlds.archives import numbered_images
 
 
 class Named(Protocol):
@@ -32,6 +36,11 @@ class Named(Protocol):
 
 # as open_clip looks for them, the safest first; the others are unpickled as plain tensors (weights_only)
 _BROKEN = (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError, UnpicklingError)
+# what Pillow and zipfile raise at broken files (a broken PNG is a SyntaxError); not what torch does for want of memory
+_NO_PICTURE = (
+    *(OSError, ValueError, SyntaxError, LookupError, TypeError, EOFError),
+    *(Image.DecompressionBombError, zipfile.BadZipFile, zlib.error, struct.error),
+)
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -63,14 +72,14 @@ class Evaluator:
         return float(self._model.logit_scale.exp())
 
     def image_features(self, archives: list[Path], batch: int) -> np.ndarray:
-        """Features of all images of the zips, in the order of their names: float32 (images, width), not normalised.
+        """Features of all images of the zips, in the order of their numbers: float32 (images, width), not normalised.
 
         clean-fid reads and batches the images; the resize is the evaluator's own preprocessing.
 
         Raises:
-            UserError: If an archive is broken or empty.
+            UserError: If an archive is broken or empty, or an image is missing.
         """
-        return np.concatenate([self._features(archive, batch) for archive in archives])
+        return np.concatenate([self._features(*one, batch) for one in numbered_images(archives)])
 
     @torch.no_grad()
     def features_of(self, images: torch.Tensor, batch: int = 128) -> np.ndarray:
@@ -78,9 +87,8 @@ class Evaluator:
         ready = torch.stack([self._preprocess(Image.fromarray(i)) for i in images.permute(0, 2, 3, 1).numpy()])
         return torch.cat([self._model.encode_image(part.to(self._device)).cpu() for part in ready.split(batch)]).numpy()
 
-    def _features(self, archive: Path, batch: int) -> np.ndarray:
-        names = image_names(archive)
-        try:
+    def _features(self, archive: Path, names: list[str], batch: int) -> np.ndarray:
+        with pictures(archive):
             return fid.get_files_features(
                 names,
                 model=self._model.encode_image,
@@ -91,8 +99,6 @@ class Evaluator:
                 fdir=str(archive),
                 verbose=False,
             )
-        except (OSError, ValueError, SyntaxError, zipfile.BadZipFile) as error:  # a broken PNG is a SyntaxError
-            raise UserError(f"{archive}: holds a picture that cannot be read ({error}); draw them again") from None
 
     def _resize(self, image: np.ndarray) -> np.ndarray:
         tensor = self._preprocess(Image.fromarray(image))
@@ -118,6 +124,15 @@ class Evaluator:
         return means / np.linalg.norm(means, axis=-1, keepdims=True)
 
 
+@contextmanager
+def pictures(archive: Path) -> Iterator[None]:
+    """One line for a picture of the archive that a library cannot read while it computes features."""
+    try:
+        yield
+    except _NO_PICTURE as error:
+        raise UserError(f"{archive}: holds a picture that cannot be read ({error}); draw them again") from None
+
+
 def _refuse_code(folder: Path) -> None:
     """Refuse a folder whose tokenizer would run code that lies in it."""
     try:
@@ -129,21 +144,6 @@ def _refuse_code(folder: Path) -> None:
         raise UserError(f"{folder}: no whole open_clip model (open_clip_config.json: {error})") from None
     if not isinstance(asked, dict) or "trust_remote_code" in asked:
         raise UserError(f"{folder}: open_clip_config.json asks to run code of its tokenizer; no evaluator may")
-
-
-def image_names(archive: Path) -> list[str]:
-    """Names of the images of a zip, sorted.
-
-    Raises:
-        UserError: If the archive is missing, broken or empty.
-    """
-    try:
-        names = sorted(zipfile.ZipFile(archive).namelist())
-    except (zipfile.BadZipFile, FileNotFoundError) as error:
-        raise UserError(f"{archive}: not a whole zip of images ({error}); delete it and run again") from None
-    if not names:
-        raise UserError(f"{archive}: holds no images; delete it and run again")
-    return names
 
 
 def class_logits(unit_features: np.ndarray, classes: np.ndarray, logit_scale: float) -> np.ndarray:

@@ -7,7 +7,6 @@ first and the last are read as plain tensors first, the second is TorchScript; t
 """
 
 import io
-import pickle
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +19,9 @@ from cleanfid.features import InceptionV3W, feature_extractor
 from PIL import Image
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from randcond.jobs.errors import UserError
-from randcond.scores.evaluator import image_names
+from randcond.jobs.errors import UserError, reading
+from randcond.scores.evaluator import pictures
+from randcond.worlds.archives import numbered_images
 
 LEGACY = "checkpoints/pt_inception-2015-12-05-6726825d.pth"
 CLEAN = "inception-2015-12-05.pt"
@@ -29,7 +29,7 @@ LOGITS = "weights-inception-2015-12-05-6726825d.pth"
 
 
 def fid_features(folder: Path, archives: list[Path], mode: str, batch: int, device: str) -> np.ndarray:
-    """Features of all images of the zips in the order of their names, float32 (images, 2048).
+    """Features of all images of the zips in the order of their numbers, float32 (images, 2048).
 
     Args:
         folder: The weights.
@@ -47,19 +47,20 @@ def fid_features(folder: Path, archives: list[Path], mode: str, batch: int, devi
         _plain_tensors(_weights(folder, LEGACY))
         with _hub(folder):
             network = feature_extractor("pytorch_inception", torch.device(device), use_dataparallel=False)
-    parts = [
-        fid.get_files_features(
-            image_names(archive),
-            model=network,
-            num_workers=0,
-            batch_size=batch,
-            device=torch.device(device),
-            mode=mode,
-            fdir=str(archive),
-            verbose=False,
-        )
-        for archive in archives
-    ]
+    parts = []
+    for archive, names in numbered_images(archives):
+        with pictures(archive):
+            part = fid.get_files_features(
+                names,
+                model=network,
+                num_workers=0,
+                batch_size=batch,
+                device=torch.device(device),
+                mode=mode,
+                fdir=str(archive),
+                verbose=False,
+            )
+        parts.append(part)
     return np.concatenate(parts)
 
 
@@ -76,9 +77,8 @@ def logits(folder: Path, archives: list[Path], batch: int, device: str) -> np.nd
         "inception-v3-compat", ["logits_unbiased"], feature_extractor_weights_path=str(path)
     ).to(device)
     found = []
-    for archive in archives:
-        names = image_names(archive)
-        with zipfile.ZipFile(archive) as opened:
+    for archive, names in numbered_images(archives):
+        with pictures(archive), zipfile.ZipFile(archive) as opened:
             for start in range(0, len(names), batch):
                 images = [Image.open(io.BytesIO(opened.read(name))) for name in names[start : start + batch]]
                 pixels = torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in images]))
@@ -96,11 +96,8 @@ def _weights(folder: Path, name: str) -> Path:
 
 def _plain_tensors(path: Path) -> None:
     """Refuse a file that holds more than tensors before a library loads it with all it holds."""
-    try:
+    with reading(path, "a plain file of weights", broken="delete it and run snakemake fetch"):
         torch.load(path, map_location="meta", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = (str(error).splitlines() or ["empty"])[0]
-        raise UserError(f"{path}: not a plain file of weights ({reason}); delete it and run snakemake fetch") from None
 
 
 @contextmanager
