@@ -183,6 +183,11 @@ REFUSED: dict[str, tuple[str, Fault, str]] = {
         r"teacher: the teacher's predictions are constant",
     ),
     "teacher: not finite": ("distill", tensors(UNET, **{"conv_out.bias": some_nan}), r"constant or not finite"),
+    "teacher: its autoencoder is not finite": (
+        "sample",
+        tensors("teacher/vae/diffusion_pytorch_model.safetensors", **{"decoder.conv_out.bias": some_nan}),
+        r"teacher: its autoencoder gives images that are not finite numbers in torch\.float32; .* set the precision",
+    ),
     "checkpoint: of another teacher": ("distill", checkpoint_of("another"), r"made with other .*teacher; delete it"),
     "checkpoint: a pickle": (
         "distill",

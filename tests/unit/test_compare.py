@@ -72,3 +72,10 @@ def test_runs_scored_on_nothing_in_common_say_so(finished: Path) -> None:
             path.write_text(json.dumps({**score, "splits": {kept: score["splits"][kept]}}))
     with pytest.raises(SystemExit, match="no split in common"):
         compare.main([str(finished), "seen-plain", "seen-rc"])
+
+
+def test_one_student_under_two_names_is_not_compared_with_itself(finished: Path) -> None:
+    copied = json.loads((finished / "scores/seen-rc/1.json").read_text())
+    (finished / "scores/seen-plain/1.json").write_text(json.dumps({**copied, "run": "seen-plain"}))
+    with pytest.raises(SystemExit, match=r"seen-rc/1\.json: scores the same student as .*seen-plain/1\.json"):
+        compare.main([str(finished), "seen-plain", "seen-rc"])

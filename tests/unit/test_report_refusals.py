@@ -6,6 +6,7 @@ import pytest
 from report_world import World
 
 from randcond.jobs.errors import UserError
+from randcond.report import inputs
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), "12", None, True])
@@ -14,6 +15,31 @@ def test_what_is_no_finite_number_is_refused(world: World, bad: object) -> None:
     with pytest.raises(UserError, match=r"scores/seen-rc/0\.json: splits\.seen\.metrics\.clip\.value"):
         world.build()
     assert not (world.folder / "report").exists()
+
+
+IMPOSSIBLE = {"fid": -0.1, "is": 0.9, "clip": 1.1, "named": 1.1}
+
+
+@pytest.mark.parametrize("metric", IMPOSSIBLE)
+def test_impossible_values_are_refused(world: World, metric: str) -> None:
+    world.scores["seen-rc", 0]["splits"]["seen"]["metrics"][metric]["value"] = IMPOSSIBLE[metric]
+    with pytest.raises(UserError, match=rf"scores/seen-rc/0\.json: splits\.seen\.metrics\.{metric}\.value"):
+        world.build()
+
+
+def test_values_at_the_bounds_pass(world: World) -> None:
+    metrics = world.scores["seen-rc", 0]["splits"]["seen"]["metrics"]
+    for metric, value in {"fid": -1e-3, "is": 1 - 1e-9, "clip": 1 + 1e-9, "named": 1.0, "kid": -0.01}.items():
+        metrics[metric]["value"] = value
+    settings = inputs.Settings.model_validate(world.settings)
+    assert inputs.read_scores(world.score_files(), settings)["seen-rc"][0].splits["seen"].metrics.fid.value == -1e-3
+
+
+def test_one_student_under_two_runs_is_refused(world: World) -> None:
+    copied = copy.deepcopy(world.scores["seen-rc", 0])
+    world.scores["seen-plain", 0] = {**copied, "run": "seen-plain"}
+    with pytest.raises(UserError, match=r"seen-rc/0\.json: scores the same student as .*seen-plain/0\.json"):
+        world.build()
 
 
 def test_nan_in_the_protocol_is_refused(world: World) -> None:

@@ -26,7 +26,7 @@ def read_runs(folder: Path, runs: list[str]) -> Scores:
     """Scores of the runs, by seed.
 
     Raises:
-        UserError: If a run was not scored, or a score file is broken.
+        UserError: If a run was not scored, or a score file is broken or scores the student of another.
     """
     scores: Scores = {}
     for run in runs:
@@ -35,7 +35,10 @@ def read_runs(folder: Path, runs: list[str]) -> Scores:
             there = sorted(path.parent.name for path in (folder / "scores").glob("*/*.json"))
             raise UserError(f"{folder}/scores/{run}: no scores; there are {', '.join(dict.fromkeys(there)) or 'none'}")
         found: list[inputs.Score] = [inputs.parse(inputs.Score, read_json(file), file) for file in files]
+        for score, file in zip(found, files, strict=True):
+            score.path = file
         scores[run] = sorted(found, key=lambda score: score.seed)
+    inputs.check_students(score for several in scores.values() for score in several)
     return scores
 
 

@@ -25,6 +25,7 @@ Number = Annotated[StrictFloat, Field(allow_inf_nan=False)]
 Count = Annotated[StrictInt, Field(gt=0)]
 Histories = dict[tuple[str, int], list[dict[str, float]]]
 
+_ROUNDING = 1e-6
 SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
@@ -100,6 +101,24 @@ class Estimate(BaseModel):
     error95: Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)]
 
 
+class Distance(Estimate):
+    """An estimate that is never below 0 but for the rounding of matrix roots."""
+
+    value: Annotated[StrictFloat, Field(ge=-0.01, allow_inf_nan=False)]
+
+
+class InceptionScore(Estimate):
+    """An estimate that is never below 1 but for rounding."""
+
+    value: Annotated[StrictFloat, Field(ge=1 - _ROUNDING, allow_inf_nan=False)]
+
+
+class Cosine(Estimate):
+    """An estimate between -1 and 1."""
+
+    value: Annotated[StrictFloat, Field(ge=-1 - _ROUNDING, le=1 + _ROUNDING)]
+
+
 class Share(Estimate):
     """An estimate between 0 and 1."""
 
@@ -109,12 +128,12 @@ class Share(Estimate):
 class Metrics(BaseModel):
     """All metrics of a split. Worlds without an evaluator that names things have no ``named``."""
 
-    fid: Estimate
+    fid: Distance
     kid: Estimate
-    is_: Estimate = Field(alias="is")
-    clip: Estimate
+    is_: InceptionScore = Field(alias="is")
+    clip: Cosine
     named: Share | None = None
-    fid_clean: Estimate | None = None  # by another resize; of worlds that are scored by Inception
+    fid_clean: Distance | None = None  # by another resize; of worlds that are scored by Inception
 
     def get(self, metric: str) -> Estimate | None:
         """The estimate by its name in the file, e.g. ``"is"``."""
@@ -228,8 +247,8 @@ def read_scores(paths: Iterable[Path], settings: Settings) -> dict[str, list[Sco
     """Score files by run, ordered by seed.
 
     Raises:
-        UserError: If a file is not what it should be, belongs to another world, repeats a run's seed, or lacks a
-            metric that others have.
+        UserError: If a file is not what it should be, belongs to another world, repeats a run's seed or scores the
+            student of another, or lacks a metric that others have.
     """
     by_run: dict[str, dict[int, Score]] = {}
     for path in sorted(paths):
@@ -243,8 +262,22 @@ def read_scores(paths: Iterable[Path], settings: Settings) -> dict[str, list[Sco
             raise UserError(f"{path}: run {score.run}, seed {score.seed} is also in {seeds[score.seed].path}")
         seeds[score.seed] = score
     scores = {run: [seeds[seed] for seed in sorted(seeds)] for run, seeds in sorted(by_run.items())}
-    _same_metrics([score for several in scores.values() for score in several])
+    several = [score for of_run in scores.values() for score in of_run]
+    check_students(several)
+    _same_metrics(several)
     return scores
+
+
+def check_students(scores: Iterable[Score]) -> None:
+    """Raise :class:`UserError` if two scores are of one student: the numbers of a run would be shown as another's."""
+    seen: dict[str, Score] = {}
+    for score in scores:
+        other = seen.setdefault(score.unet_sha256, score)
+        if other is not score:
+            raise UserError(
+                f"{score.path}: scores the same student as {other.path}; score each run's own, or keep one of runs"
+                " that do not differ"
+            )
 
 
 def _same_metrics(scores: list[Score]) -> None:

@@ -162,9 +162,19 @@ def image_size(pipeline: StableDiffusionPipeline) -> int:
 
 @torch.no_grad()
 def decode(pipeline: StableDiffusionPipeline, latents: torch.Tensor) -> torch.Tensor:
-    """Scaled latents -> uint8 images (n, 3, height, width)."""
+    """Scaled latents -> uint8 images (n, 3, height, width).
+
+    Raises:
+        UserError: If an image is not finite, as where the autoencoder's activations are too large for 16 bits: it would
+            be stored as a black one.
+    """
     scaled = latents.to(pipeline.device, pipeline.vae.dtype) / pipeline.vae.config["scaling_factor"]
     images = pipeline.vae.decode(scaled).sample.float()
+    if not torch.isfinite(images).all():
+        raise UserError(
+            f"{pipeline.name_or_path}: its autoencoder gives images that are not finite numbers in"
+            f" {pipeline.vae.dtype}; if that is no float32 set the precision to no, else check the weights in vae/"
+        )
     return ((images / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
