@@ -62,3 +62,18 @@ def test_a_training_loss_stands_in_the_panel_of_its_table(finished: World) -> No
     assert found["Table 1"] == {"base-plain", "seen-rc"} == found["Size of D"]
     assert found["Table 2"] == {"base-plain", "seen-plain", "seen-rc"}
     assert found["other runs"] == {"untabled"} and len(found) == 4
+
+
+def test_titles_and_labels_are_texts_and_nothing_else(world: World) -> None:
+    world.settings["tables"]["table1"]["title"] = "$\\foo$ and \x00\u202emore"
+    world.settings["tables"]["table1"]["rows"][0]["label"] = "5 $\\bar\x07 \u2067$\u200f of\ud800 it"
+    world.settings["series"]["figure7"]["lines"][0]["label"] = "$\\frac$\x00"
+    world.settings["claims"][0]["text"] = "It \u202ehelps"
+    world.scores["seen-rc", 0]["protocol"]["scheduler"] = "PNDM\u202e\x1b"
+    output = world.build()
+    files = [path for path in output.rglob("*") if path.suffix in (".html", ".tex", ".csv", ".svg")]
+    texts = {path.name: path.read_text() for path in files}
+    assert {"index.html", "table1.tex", "table1.csv", "claims.csv", "loss.svg", "figure7.svg"} <= texts.keys()
+    assert "$\\foo$ and" in texts["index.html"] and r"5 \$\textbackslash{}bar" in texts["table1.tex"]
+    for name, text in texts.items():
+        assert not re.search("[\x00-\x08\x1b\u200f\u202e\u2067]", text), name

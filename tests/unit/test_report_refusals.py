@@ -72,6 +72,12 @@ def test_scores_of_another_world_are_refused(world: World) -> None:
         world.build()
 
 
+def test_a_score_cannot_be_copied_out_of_the_report(world: World) -> None:
+    world.scores["copy", 0] = {**copy.deepcopy(world.scores["seen-rc", 0]), "run": "../../elsewhere"}
+    with pytest.raises(UserError, match=r"copy/0\.json: run: "):
+        world.build()
+
+
 def test_scores_given_twice_are_refused(world: World) -> None:
     world.scores["copy", 0] = copy.deepcopy(world.scores["seen-rc", 0])
     with pytest.raises(UserError, match="seed 0 is also in"):

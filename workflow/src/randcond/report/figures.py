@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from randcond.figures.plots import save
 from randcond.method.conditioning import TRAIN_TIMESTEPS, probability
@@ -194,5 +195,7 @@ def _save(figure: Figure, axes: Axes, path: Path) -> str:
 
 
 def _write(figure: Figure, path: Path) -> str:
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a title is a title, whatever it has between dollars
     save(figure, path)
     return path.read_text(encoding="utf-8")

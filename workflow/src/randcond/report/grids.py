@@ -2,7 +2,6 @@
 
 import base64
 import io
-import unicodedata
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from randcond.jobs.errors import UserError, reading
 from randcond.report.inputs import Grid, run_and_seed
+from randcond.report.text import plain
 
 CELL = 96  # pixels of a picture in the PNG, at least
 LARGEST = 192  # pixels of a picture; larger ones are reduced
@@ -96,9 +96,7 @@ def fill(
 
 def shown(caption: str) -> str:
     """A caption fit for a page: one short line, without control characters and marks that turn the direction."""
-    marks = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
-    plain = (" " if unicodedata.category(c) == "Cc" or unicodedata.bidirectional(c) in marks else c for c in caption)
-    line = " ".join("".join(plain).split())
+    line = " ".join(plain(caption).split())
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 

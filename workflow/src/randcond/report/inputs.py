@@ -13,11 +13,13 @@ from pydantic import (
     FiniteFloat,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 from pydantic.types import StrictFloat, StrictInt
 
 from randcond.jobs.errors import UserError, reading
 from randcond.jobs.files import read_json
+from randcond.report.text import plain
 from randcond.settings.claims import Claim
 
 Parsed = TypeVar("Parsed")
@@ -93,6 +95,11 @@ class Settings(BaseModel):
     count: Count = 1  # pairs in D of a run that names no size
     settings: dict[str, Any] = {}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, values: Any) -> Any:
+        return plain(values)
+
 
 class Estimate(BaseModel):
     """A metric and the half width of its 95% bootstrap interval over images."""
@@ -154,7 +161,7 @@ class Score(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    run: str
+    run: Annotated[str, Field(pattern=SAFE_NAME)]
     seed: StrictInt
     world: str
     name: str

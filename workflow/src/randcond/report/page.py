@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment as Templates
 from jinja2 import FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from randcond.report import ledger
 from randcond.report.figures import Curve, conditioning_name
@@ -24,6 +25,7 @@ from randcond.report.tables import (
     agreements,
     paper_metrics,
 )
+from randcond.report.text import plain
 from randcond.report.verdicts import TOLERANCE
 
 PAPER_HEAD = "paper (SD v1.4, COCO)"
@@ -129,6 +131,7 @@ def render(settings: Settings, content: Content, templates: Path) -> str:
     environment = Templates(
         loader=FileSystemLoader(templates),
         autoescape=True,
+        finalize=lambda value: value if isinstance(value, Markup) else plain(value),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
