@@ -128,6 +128,7 @@ BAD_CONFIGS = {
     "one seed": ({"seeds": 0}, "seeds"),
     "half a recipe of the teacher": ({"make_teacher": {"denoiser": {"steps": 10}}}, "make_teacher.denoiser"),
     "name with a space": ({"name": "my world"}, "name"),
+    "name of the assets' folder": ({"name": "assets"}, "name"),
     "one bootstrap sample": ({"scoring": {"bootstrap": 1}}, "scoring.bootstrap"),
 }
 
@@ -199,6 +200,8 @@ def test_bad_run(case: str, tmp_path: Path) -> None:
         ("runs: {1: {}}\ntables: {}", "runs.1"),
         ("runs: {My Run: {}}\ntables: {}", "My Run"),
         ("runs: {a_b: {}}\ntables: {}", "a_b"),
+        ("runs: {--help: {}}\ntables: {}", "--help"),
+        ("runs: {'-': {}}\ntables: {}", "runs.-"),
         ("runs: {teacher: {}}\ntables: {}", "teacher"),
         ("runs: {a: {random_conditioning: {kind: sigmoid, centre: .nan}}}\ntables: {}", "centre"),
     ],

@@ -44,7 +44,7 @@ shell.prefix(
 
 
 wildcard_constraints:
-    run="[a-z0-9-]+",
+    run="[a-z0-9][a-z0-9-]*",
     seed=r"\d+",
     shard=r"\d{5}",
     prompts="captions|llm",

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from randcond.jobs.errors import UserError
 from randcond.settings.experiments import Experiments, GridName
@@ -12,10 +12,16 @@ from randcond.settings.miniature import Figures, MakeTeacher
 from randcond.settings.stages import Distillation, Evaluation, Prompts, Rendering, Scoring
 
 
+def _no_assets(name: str) -> str:
+    if name == "assets":
+        raise ValueError("a world cannot be called assets; results/assets holds what is fetched for all of them")
+    return name
+
+
 class Config(Section):
     """Everything a pipeline run depends on."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")] = "emoji"
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$"), AfterValidator(_no_assets)] = "emoji"
     """Name of the world's folder in ``results/``."""
     world: Literal["emoji", "paper"] = "emoji"
     """Where texts and real images come from, and how samples are scored."""

@@ -36,7 +36,7 @@ def _no_teacher(name: str) -> str:
     return name
 
 
-RunName = Annotated[str, Field(pattern=r"^[a-z0-9-]+$"), AfterValidator(_no_teacher)]
+RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$"), AfterValidator(_no_teacher)]
 
 
 class Run(Section):
