@@ -1,6 +1,5 @@
 """The list of assets (config/assets.yaml) and the lock file in which the fetch records what it found."""
 
-import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from randcond.jobs.errors import UserError
-from randcond.jobs.files import read_json, write_json
+from randcond.jobs.files import read_json, take_lock, write_json
 from randcond.jobs.yaml_file import read_yaml
 from randcond.settings.fields import Above0, Section
 
@@ -95,7 +94,7 @@ def record(lock: Path, name: str, entry: dict[str, Any]) -> None:
     lock.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(lock.parent, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        take_lock(folder, lock.parent, wait=True)
         content = read_json(lock) if lock.exists() else {}
         if content.get(name) != entry:
             write_json(lock, dict(sorted({**content, name: entry}.items())))

@@ -1,5 +1,7 @@
 """Writing files whole or not at all, and telling by their bytes whether they are what they should be."""
 
+import errno
+import fcntl
 import glob
 import hashlib
 import json
@@ -9,9 +11,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from randcond.jobs.errors import reading
+
+_TOKEN = 4  # bytes that tell one writer from another
+# what filesystems answer that know nothing of the kind; anything else, EIO say, is a failure
+_REFUSED = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM}
 
 
 @contextmanager
@@ -23,9 +29,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for others in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+    # not `*` for the token: report.pdf's partial files are not report's
+    for others in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 2 * _TOKEN}.partial"):
         _remove(others)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN)}.partial")
     try:
         yield partial
         _flush(partial)
@@ -45,11 +52,17 @@ def _flush(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    """Wait for a file, or for a folder where its filesystem can do so."""
+    folder = path.is_dir()
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if not (folder and error.errno in _REFUSED):
+            raise OSError(error.errno, error.strerror, str(path)) from None  # fsync's own names no file
 
 
 def _remove(path: Path) -> None:
@@ -57,6 +70,29 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def take_lock(file: IO[Any] | int, path: Path, wait: bool = False) -> bool:
+    """Take the lock of an open file or folder, which ends with it; False if another process has it.
+
+    Args:
+        file: What is open.
+        path: Its name, for the error.
+        wait: Until the other has let go.
+
+    Raises:
+        UserError: If its filesystem has no such locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise UserError(
+            f"{path}: this filesystem locks no files ({error.strerror}); mount it with its option for locks"
+            " (Lustre: flock, NFS: local_lock=flock), or move the checkout to another"
+        ) from None
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

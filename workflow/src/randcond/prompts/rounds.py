@@ -1,6 +1,5 @@
 """Lines of finished rounds of writing, appended to a file as they come, so that an interrupted job goes on there."""
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator
@@ -8,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from randcond.jobs.errors import UserError
-from randcond.jobs.files import write_text
+from randcond.jobs.files import take_lock, write_text
 
 
 class Rounds:
@@ -31,14 +30,13 @@ class Rounds:
         """Hold the folder for this process.
 
         Raises:
-            UserError: If another process holds it.
+            UserError: If another process holds it, or the filesystem locks no files.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "lock", "a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{self.folder}: another process writes here; wait for it or stop it") from None
+        path = self.folder / "lock"
+        with open(path, "a") as file:
+            if not take_lock(file, path):
+                raise UserError(f"{self.folder}: another process writes here; wait for it or stop it")
             yield
 
     def load(self) -> list[list[str]]:

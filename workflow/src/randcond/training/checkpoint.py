@@ -5,13 +5,12 @@ one process at a time write there; a fingerprint of settings, data and code keep
 continued under other conditions.
 """
 
-import fcntl
 import json
 import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +18,7 @@ import torch
 from safetensors import safe_open
 
 from randcond.jobs.errors import UserError
+from randcond.jobs.files import take_lock
 from randcond.jobs.tensors import read_tensors, write_tensors
 
 PATIENCE = 60.0  # seconds for a process that outlived its Snakemake to notice and to save its state
@@ -46,7 +46,8 @@ class Checkpoint:
         """Hold the folder for this process.
 
         Raises:
-            UserError: If another process holds it, and does not end in :data:`PATIENCE` seconds.
+            UserError: If another process holds it, and does not end in :data:`PATIENCE` seconds, or if the filesystem
+                locks no files.
         """
         deadline = time.monotonic() + PATIENCE
         while not (file := self._try_lock()):
@@ -60,14 +61,14 @@ class Checkpoint:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "lock"
         file = path.open("a")
+        held = False
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                return file
-        except (BlockingIOError, FileNotFoundError):  # it is held, or went with the folder of a finished training
-            pass
-        file.close()
-        return None
+            with suppress(FileNotFoundError):  # it went with the folder of a finished training
+                held = take_lock(file, path) and path.stat().st_ino == os.fstat(file.fileno()).st_ino
+        finally:
+            if not held:
+                file.close()
+        return file if held else None
 
     def due(self) -> bool:
         """True once ``minutes`` have passed since the last writing."""
