@@ -7,6 +7,7 @@ from pathlib import Path
 
 from randcond.jobs.code import code_of
 from randcond.jobs.errors import UserError
+from randcond.jobs.files import files_below
 from randcond.jobs.yaml_file import read_yaml
 from randcond.settings.claims import load_claims
 from randcond.settings.config import check_config
@@ -82,9 +83,7 @@ def sources_option(*names):
 def files_of(*folders):
     """Files of folders from outside, as a folder's own time does not tell that a file in it has changed."""
     own = [Path(one) for one in folders if not Path(one).is_relative_to("results")]
-    return sorted(
-        file for folder in own for file in folder.rglob("*") if file.is_file()
-    )
+    return sorted({file for folder in own for file in files_below(folder)})
 
 
 def checked():

@@ -112,6 +112,25 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
+def files_below(path: Path, pattern: str = "*", above: frozenset[Path] = frozenset()) -> list[Path]:
+    """The files of a folder and of all folders below it, sorted; of a file, itself; of nothing, nothing.
+
+    Links are followed, as by the programs that open the files, but none in a circle; folders that nobody may read are
+    left out, as of a disk's lost+found.
+
+    Args:
+        path: Folder or file.
+        pattern: Of the names of files.
+        above: For its own use: the folders that it came through.
+    """
+    if not path.is_dir():
+        return [path] if path.is_file() and path.match(pattern) else []
+    real = path.resolve()
+    if real in above or not os.access(path, os.R_OK | os.X_OK):
+        return []
+    return sorted(file for one in path.iterdir() for file in files_below(one, pattern, above | {real}))
+
+
 def sha256_of(paths: list[Path]) -> str:
     """SHA-256 of several files: of one its own, of more that of their hashes in a row."""
     sums = [sha256(path) for path in paths]

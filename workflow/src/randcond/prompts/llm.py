@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import Cache, DynamicLayer
 
 from randcond.jobs.errors import UserError, reading
-from randcond.jobs.files import sha256, write_json
+from randcond.jobs.files import files_below, sha256, write_json
 from randcond.jobs.progress import Progress
 from randcond.jobs.seeding import generator, numpy_generator
 from randcond.jobs.stage import run_stage, set_threads
@@ -267,8 +267,7 @@ def _fingerprint(arguments: argparse.Namespace) -> dict[str, str]:
     """What lines written earlier must agree with: settings, captions, code and model."""
     files = [("captions", arguments.captions), ("code", Path(__file__))]
     if arguments.model:
-        of_folder = sorted(file for file in arguments.model.rglob("*") if file.is_file())
-        files += [("model", file) for file in of_folder or [arguments.model]]
+        files += [("model", file) for file in files_below(arguments.model)]
     settings = json.loads(arguments.settings)
     writer = settings.get("writer") or {}
     for part, names in ((settings, _NOT_OF_LINES), (writer.get("endpoint") or {}, _NOT_OF_ANSWERS)):

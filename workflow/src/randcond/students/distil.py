@@ -15,7 +15,7 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from randcond.jobs.code import code_of
 from randcond.jobs.errors import UserError
-from randcond.jobs.files import atomic_path, sha256_of, write_json
+from randcond.jobs.files import atomic_path, files_below, sha256_of, write_json
 from randcond.jobs.progress import log
 from randcond.jobs.seeding import normal
 from randcond.jobs.stage import device, run_stage, set_threads
@@ -133,7 +133,7 @@ def _fingerprint(teacher: Path, data: list[Path], settings: dict[str, Any]) -> d
     return {
         "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
         "data": sha256_of(data),
-        "teacher": sha256_of(sorted(file for file in teacher.rglob("*") if file.is_file())),
+        "teacher": sha256_of(files_below(teacher)),
         "code": sha256_of([Path(file) for file in code_of(_PACKAGE, "students.distil")]),
     }
 

@@ -131,7 +131,16 @@ def _outs(jobs: list[Job]) -> list[str]:
 def _deps(jobs: list[Job], outs: list[str]) -> list[str]:
     inputs = {path for job in jobs for path in job.inputs}
     whole = [path for path in inputs if Path(path).is_dir()]  # a file of it would be named twice
-    return sorted({within(path, outs) or within(path, whole) or path for path in inputs})
+    return sorted({within(path, outs) or _hashed_with(path, whole) or path for path in inputs})
+
+
+def _hashed_with(path: str, folders: Iterable[str]) -> str | None:
+    """The one of ``folders`` with which DVC hashes a file, if any: it does not follow links to folders."""
+    folder = within(path, folders)
+    if folder is None or path == folder:
+        return folder
+    inside = Path(path).parent.relative_to(folder)
+    return folder if Path(path).parent.resolve() == Path(folder).resolve() / inside else None
 
 
 def _jobs(configfiles: list[str], config: dict[str, Any], targets: Iterable[str]) -> list[Job]:

@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from randcond.jobs.errors import UserError, reading
+from randcond.jobs.files import files_below
 
 _AGAIN = "delete it and run snakemake fetch"
 
@@ -128,7 +129,7 @@ def only_file(path: Path, pattern: str) -> Path:
     """
     if not path.is_dir():
         return path
-    found = sorted(path.rglob(pattern))
+    found = files_below(path, pattern)
     if len(found) != 1:
         raise UserError(f"{path}: holds {len(found)} files {pattern} instead of one; run snakemake fetch")
     return found[0]

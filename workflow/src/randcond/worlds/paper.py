@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from randcond.jobs.errors import UserError
+from randcond.jobs.files import files_below
 from randcond.worlds.animals import names_animal
 from randcond.worlds.archives import Archive, only_file, open_archive, parse_captions
 from randcond.worlds.lines import clean
@@ -79,7 +80,7 @@ def choose(settings: dict[str, Any], sources: Mapping[str, Path]) -> tuple[pd.Da
     _require("prompts.evaluation", settings["evaluation"], len(evaluation), path)
     if settings["pool"] is None:
         raise UserError("prompts.pool: say how many texts to draw from sources.texts")
-    files = sorted(_source(sources, "texts").rglob("*.parquet"))
+    files = files_below(_source(sources, "texts"), "*.parquet")
     if not files:
         raise UserError(f"{sources['texts']}: holds no Parquet files; run snakemake fetch")
     pool = sample_texts(files, settings["pool"], settings["seed"], settings["max_characters"])
