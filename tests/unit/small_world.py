@@ -73,7 +73,7 @@ class SmallWorld:
             " --images samples/mine/0/0.zip --pipeline teacher --prompts evaluation.parquet",
             "report": "report --scores scores/mine/0.json --histories students/mine/0/history.json"
             " --samples samples/mine/0/0.zip --prompts evaluation.parquet --llm-summary llm.json"
-            " --benchmarks benchmarks/render/0.tsv",
+            " --benchmarks benchmarks",
             "llm": "prompts.llm write --model model.gguf --captions captions.parquet --evaluation evaluation.parquet"
             " --summary summary.out --work work",
         }[stage]  # fmt: skip

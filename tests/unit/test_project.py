@@ -150,6 +150,21 @@ def test_a_stage_has_one_name_in_three_places() -> None:
         assert f"{{OUT}}/{stage}" in text, f"{stage}.smk writes nothing to results/<world>/{stage}"
 
 
+SHELL = re.compile(r"^    shell:\n((?: {8}.+\n)+)", re.MULTILINE)
+FIELD = r"(?:input|output|params|wildcards|log|benchmark|threads|resources)\b(?:[^{}]|\{[^{}]*\})*\}"
+
+
+def test_whatever_reaches_the_shell_is_quoted() -> None:
+    found = 0
+    for file in (ROOT / "workflow/rules").rglob("*.smk"):
+        text = file.read_text()
+        fields = [field for block in SHELL.findall(text) for field in re.findall(r"\{" + FIELD, block)]
+        fields += re.findall(r"\{\{" + FIELD, text)  # in functions that write commands
+        assert all(field.endswith(":q}") for field in fields), f"{file.name}: {fields}; write {{...:q}}"
+        found += len(fields)
+    assert found > 100
+
+
 def test_steps_by_init() -> None:
     assert step_count({"copied": 8, "random": 15}, {"init": "random"}) == 15
     assert step_count({"copied": 8, "random": 15}, {"init": "copied"}) == 8

@@ -17,8 +17,8 @@ rule fetch_asset:
         settings=lambda w: settings(**ASSETS[w.asset].model_dump()),
         lock="config/assets.lock.json",
     shell:
-        "env HF_HUB_OFFLINE=0 python -m randcond.assets.fetch --asset {wildcards.asset} --assets config/assets.yaml"
-        " --lock {params.lock} --work results/assets/downloads/{wildcards.asset} --output {output} --log {log}"
+        "env HF_HUB_OFFLINE=0 python -m randcond.assets.fetch --asset {wildcards.asset:q} --assets config/assets.yaml"
+        " --lock {params.lock:q} --work results/assets/downloads/{wildcards.asset:q} --output {output:q} --log {log:q}"
 
 
 rule fetch:

@@ -68,16 +68,16 @@ def code(*modules):
 
 
 def sources(*names):
-    """Those of the world's files that it has."""
-    return [path for name in names if (path := getattr(CONFIG.sources, name))]
+    """Those of the world's files that it has, with the files in those that are folders."""
+    found = [path for name in names if (path := getattr(CONFIG.sources, name))]
+    inside = [str(file) for file in files_of(*found)]
+    return [*found, *(file for file in inside if file not in found)]
 
 
 def sources_option(*names):
     """The same for the command line, with their names."""
     found = {name: getattr(CONFIG.sources, name) for name in names}
-    return " ".join(
-        shlex.quote(f"{name}={path}") for name, path in found.items() if path
-    )
+    return [f"{name}={path}" for name, path in found.items() if path]
 
 
 def files_of(*folders):

@@ -19,5 +19,5 @@ rule cost:
             repeats=20,
         ),
     shell:
-        "python -m randcond.jobs.launch --gpus {resources.gpu} randcond.costs.measure --settings {params.settings:q} --run {wildcards.run}"
-        " --pipeline {input.pipeline} --output {output} --log {log}"
+        "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.costs.measure --settings {params.settings:q} --run {wildcards.run:q}"
+        " --pipeline {input.pipeline:q} --output {output:q} --log {log:q}"

@@ -22,7 +22,7 @@ rule digits_classifier:
     params:
         settings=figure_settings("classifier"),
     shell:
-        "python -m randcond.figures.digits_classifier --settings {params.settings:q} --output {output} --log {log}"
+        "python -m randcond.figures.digits_classifier --settings {params.settings:q} --output {output:q} --log {log:q}"
 
 
 rule digits_diffusion:
@@ -38,7 +38,7 @@ rule digits_diffusion:
     params:
         settings=figure_settings("diffusion"),
     shell:
-        "python -m randcond.figures.digits_diffusion --settings {params.settings:q} --output {output} --log {log}"
+        "python -m randcond.figures.digits_diffusion --settings {params.settings:q} --output {output:q} --log {log:q}"
 
 
 rule swapped_condition:
@@ -58,7 +58,7 @@ rule swapped_condition:
         settings=figure_settings("swapped"),
     shell:
         "python -m randcond.figures.swapped_condition --settings {params.settings:q}"
-        " --teacher {input.teacher} --evaluator {input.evaluator} --output {output} --log {log}"
+        " --teacher {input.teacher:q} --evaluator {input.evaluator:q} --output {output:q} --log {log:q}"
 
 
 rule toy:
@@ -74,4 +74,4 @@ rule toy:
     params:
         settings=figure_settings("toy"),
     shell:
-        "python -m randcond.figures.toy --settings {params.settings:q} --output {output} --log {log}"
+        "python -m randcond.figures.toy --settings {params.settings:q} --output {output:q} --log {log:q}"

@@ -103,9 +103,9 @@ rule teacher_scores:
             captions_per_concept=18,
         ),
     shell:
-        "python -m randcond.make_teacher.check --settings {params.settings:q} --threads {threads}"
-        " --teacher {input.teacher} --evaluator {input.evaluator}"
-        " --output {output.scores} --grid {output.grid} --log {log}"
+        "python -m randcond.make_teacher.check --settings {params.settings:q} --threads {threads:q}"
+        " --teacher {input.teacher:q} --evaluator {input.evaluator:q}"
+        " --output {output.scores:q} --grid {output.grid:q} --log {log:q}"
 
 
 rule teacher:

@@ -21,9 +21,9 @@ rule prompts:
         ),
         sources=sources_option("captions", "evaluation", "annotations", "texts"),
     shell:
-        "python -m randcond.prompts.choose --settings {params.settings:q} --sources {params.sources}"
-        " --captions {output.captions} --evaluation {output.evaluation} --pool {output.pool}"
-        " --summary {output.summary} --log {log}"
+        "python -m randcond.prompts.choose --settings {params.settings:q} --sources {params.sources:q}"
+        " --captions {output.captions:q} --evaluation {output.evaluation:q} --pool {output.pool:q}"
+        " --summary {output.summary:q} --log {log:q}"
 
 
 rule fetch_llm:
@@ -35,7 +35,7 @@ rule fetch_llm:
     priority: 1
     localrule: True
     shell:
-        "python -m randcond.prompts.llm fetch --output {output} --log {log}"
+        "python -m randcond.prompts.llm fetch --output {output:q} --log {log:q}"
 
 
 rule llm_prompts:
@@ -43,6 +43,7 @@ rule llm_prompts:
     input:
         code=code("prompts.llm", WORLD),
         model=writer_model(rules.fetch_llm.output[0]),
+        model_files=files_of(*writer_model(rules.fetch_llm.output[0])),
         captions=rules.prompts.output.captions,
         evaluation=rules.prompts.output.evaluation,
         checked=checked(),
@@ -61,9 +62,9 @@ rule llm_prompts:
             world=CONFIG.world, **CONFIG.prompts.llm.model_dump(), threads=1
         ),
         work=f"{OUT}/checkpoints/llm",
-        model=lambda w, input: f"--model {input.model}" if input.model else "",
+        model=lambda w, input: ["--model", *input.model] if input.model else [],
     shell:
-        "python -m randcond.jobs.launch --gpus {resources.gpu} randcond.prompts.llm write"
-        " --settings {params.settings:q} {params.model}"
-        " --captions {input.captions} --evaluation {input.evaluation} --prompts {output.prompts} --summary {output.summary}"
-        " --work {params.work} --log {log}"
+        "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.prompts.llm write"
+        " --settings {params.settings:q} {params.model:q}"
+        " --captions {input.captions:q} --evaluation {input.evaluation:q} --prompts {output.prompts:q} --summary {output.summary:q}"
+        " --work {params.work:q} --log {log:q}"

@@ -20,8 +20,8 @@ rule render:
         gpu=CONFIG.gpus.draw,
     params:
         settings=render_settings,
-        sources=lambda w: (sources_option("captions") if w.images != "rendered" else ""),
+        sources=lambda w: (sources_option("captions") if w.images != "rendered" else []),
     shell:
-        "python -m randcond.jobs.launch --gpus {resources.gpu} randcond.renders.render"
-        " --settings {params.settings:q} --shard $((10#{wildcards.shard})) --sources {params.sources}"
-        " --teacher {input.teacher} --prompts {input.prompts} --output {output} --log {log}"
+        "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.renders.render"
+        " --settings {params.settings:q} --shard $((10#{wildcards.shard:q})) --sources {params.sources:q}"
+        " --teacher {input.teacher:q} --prompts {input.prompts:q} --output {output:q} --log {log:q}"

@@ -53,14 +53,13 @@ rule report:
         benchmarks=f"{OUT}/benchmarks",
         logs=f"{OUT}/logs",
         calibration=lambda w, input: (
-            f"--calibration {input.calibration}" if input.calibration else ""
+            ["--calibration", *input.calibration] if input.calibration else []
         ),
     shell:
-        "python -m randcond.report --settings {params.settings:q} --scores {input.scores}"
-        " --costs {input.costs} --histories {input.histories} --samples {input.samples} --prompts {input.prompts}"
-        " --llm-summary {input.llm} --prompts-summary {input.counts} {params.calibration} --figures {input.figures}"
-        " --benchmarks $(find {params.benchmarks} -name '*.tsv' | sort) --logs $(find {params.logs} -name '*.log' | sort)"
-        " --output {output} --log {log}"
+        "python -m randcond.report --settings {params.settings:q} --scores {input.scores:q}"
+        " --costs {input.costs:q} --histories {input.histories:q} --samples {input.samples:q} --prompts {input.prompts:q}"
+        " --llm-summary {input.llm:q} --prompts-summary {input.counts:q} {params.calibration:q} --figures {input.figures:q}"
+        " --benchmarks {params.benchmarks:q} --logs {params.logs:q} --output {output:q} --log {log:q}"
 
 
 rule pdf:
@@ -73,4 +72,4 @@ rule pdf:
     log:
         f"{OUT}/logs/pdf.log",
     shell:
-        "python -m randcond.report.pdf --report {input.report} --output {output} --log {log}"
+        "python -m randcond.report.pdf --report {input.report:q} --output {output:q} --log {log:q}"

@@ -19,9 +19,9 @@ rule sample:
     params:
         settings=sample_settings,
     shell:
-        "python -m randcond.jobs.launch --gpus {resources.gpu} randcond.samples.draw --settings {params.settings:q} --shard $((10#{wildcards.shard}))"
-        " --name sample/{wildcards.run}/{wildcards.seed}/{wildcards.shard}"
-        " --pipeline {input.pipeline} --prompts {input.prompts} --output {output} --log {log}"
+        "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.samples.draw --settings {params.settings:q} --shard $((10#{wildcards.shard:q}))"
+        " --name sample/{wildcards.run:q}/{wildcards.seed:q}/{wildcards.shard:q}"
+        " --pipeline {input.pipeline:q} --prompts {input.prompts:q} --output {output:q} --log {log:q}"
 
 
 rule real_images:
@@ -46,5 +46,5 @@ rule real_images:
         ),
         sources=sources_option("photos"),
     shell:
-        "python -m randcond.samples.real_images --settings {params.settings:q} --sources {params.sources} --prompts {input.prompts}"
-        " --output {output} --log {log}"
+        "python -m randcond.samples.real_images --settings {params.settings:q} --sources {params.sources:q} --prompts {input.prompts:q}"
+        " --output {output:q} --log {log:q}"

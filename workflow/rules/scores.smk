@@ -14,8 +14,8 @@ rule check_evaluators:
     params:
         world=CONFIG.world,
     shell:
-        "python -m randcond.scores.check --world {params.world} --evaluator {input.evaluator}"
-        " --output {output} --log {log}"
+        "python -m randcond.scores.check --world {params.world:q} --evaluator {input.evaluator:q}"
+        " --output {output:q} --log {log:q}"
 
 
 rule reference:
@@ -41,8 +41,8 @@ rule reference:
             real_per_prompt=CONFIG.scoring.real_per_prompt,
         ),
     shell:
-        "python -m randcond.jobs.launch --gpus {resources.gpu} randcond.scores.score reference --settings {params.settings:q} --evaluator {input.evaluator}"
-        " --images {input.images} --prompts {input.prompts} --output {output} --log {log}"
+        "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.scores.score reference --settings {params.settings:q} --evaluator {input.evaluator:q}"
+        " --images {input.images:q} --prompts {input.prompts:q} --output {output:q} --log {log:q}"
 
 
 rule score:
@@ -68,9 +68,9 @@ rule score:
     params:
         settings=score_settings,
     shell:
-        "python -m randcond.jobs.launch --gpus {resources.gpu} randcond.scores.score run --settings {params.settings:q} --run {wildcards.run} --seed {wildcards.seed}"
-        " --evaluator {input.evaluator} --reference {input.reference} --images {input.images}"
-        " --pipeline {input.pipeline} --prompts {input.prompts} --output {output} --log {log}"
+        "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.scores.score run --settings {params.settings:q} --run {wildcards.run:q} --seed {wildcards.seed:q}"
+        " --evaluator {input.evaluator:q} --reference {input.reference:q} --images {input.images:q}"
+        " --pipeline {input.pipeline:q} --prompts {input.prompts:q} --output {output:q} --log {log:q}"
 
 
 rule calibrate:
@@ -87,5 +87,5 @@ rule calibrate:
             settings(**CONFIG.calibration.model_dump()) if CONFIG.calibration else "{}"
         ),
     shell:
-        "python -m randcond.scores.calibrate --settings {params.settings:q} --scores {input.scores}"
-        " --output {output} --log {log}"
+        "python -m randcond.scores.calibrate --settings {params.settings:q} --scores {input.scores:q}"
+        " --output {output:q} --log {log:q}"

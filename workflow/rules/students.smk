@@ -22,8 +22,8 @@ rule student:
     params:
         settings=student_settings,
         checkpoint=f"{OUT}/checkpoints/{{run}}-{{seed}}",
-        pool=lambda w, input: f"--pool {input.pool[0]}" if input.pool else "",
+        pool=lambda w, input: ["--pool", *input.pool] if input.pool else [],
     shell:
-        "python -m randcond.jobs.launch --gpus {resources.gpu} randcond.students.distil --settings {params.settings:q} --name {wildcards.run}/{wildcards.seed}"
-        " --teacher {input.teacher} --prompts {input.prompts} --latents {input.latents} {params.pool}"
-        " --output {output.pipeline} --history {output.history} --checkpoint {params.checkpoint} --log {log}"
+        "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.students.distil --settings {params.settings:q} --name {wildcards.run:q}/{wildcards.seed:q}"
+        " --teacher {input.teacher:q} --prompts {input.prompts:q} --latents {input.latents:q} {params.pool:q}"
+        " --output {output.pipeline:q} --history {output.history:q} --checkpoint {params.checkpoint:q} --log {log:q}"

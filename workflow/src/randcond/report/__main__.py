@@ -4,6 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
+from randcond.jobs.files import files_below
 from randcond.jobs.stage import run_stage
 from randcond.report import PAPER_RESULTS, TEMPLATES, Files, build
 from randcond.report.inputs import read_settings
@@ -22,9 +23,9 @@ def main(arguments: argparse.Namespace) -> None:
         llm_summary=arguments.llm_summary,
         prompts_summary=arguments.prompts_summary,
         calibration=arguments.calibration,
-        benchmarks=arguments.benchmarks,
+        benchmarks=[file for path in arguments.benchmarks for file in files_below(path, "*.tsv")],
         figures=arguments.figures,
-        logs=arguments.logs,
+        logs=[file for path in arguments.logs for file in files_below(path, "*.log")],
         paper=arguments.paper_results,
         templates=arguments.templates,
     )
@@ -45,8 +46,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--figures", type=Path, nargs="*", default=[], help="figures/<figure>")
     command.add_argument("--prompts-summary", type=Path, help="counts of the prompts stage, JSON")
     command.add_argument("--calibration", type=Path, help="verdict on the teacher's scores, JSON")
-    command.add_argument("--benchmarks", type=Path, nargs="*", default=[], help="Snakemake's benchmark files")
-    command.add_argument("--logs", type=Path, nargs="*", default=[], help="log files of jobs")
+    command.add_argument(
+        "--benchmarks", type=Path, nargs="*", default=[], help="Snakemake's benchmark files, or folders"
+    )
+    command.add_argument("--logs", type=Path, nargs="*", default=[], help="log files of jobs, or folders")
     command.add_argument("--paper-results", type=Path, default=PAPER_RESULTS, help="the paper's numbers, CSV")
     command.add_argument("--templates", type=Path, default=TEMPLATES, help="folder of the page's templates")
     command.add_argument("--output", type=Path, required=True, help="folder to write")
