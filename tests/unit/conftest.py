@@ -1,10 +1,12 @@
 """A tiny pipeline of the real classes, with random weights."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from local_server import Server
 from report_world import World
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -68,6 +70,20 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def teacher(pipeline_folder: Path) -> Teacher:
     return Teacher(load_pipeline(pipeline_folder))
+
+
+@pytest.fixture(scope="session")
+def one_server() -> Iterator[Server]:
+    """Started once: to stop one takes half a second."""
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(one_server: Server) -> Server:
+    one_server.reset()
+    return one_server
 
 
 @pytest.fixture

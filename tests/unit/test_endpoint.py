@@ -2,12 +2,11 @@
 
 import json
 import logging
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
+from local_server import Answer, Server
 
 from randcond.jobs.errors import UserError
 from randcond.prompts.endpoint import endpoint_writer, estimate
@@ -15,77 +14,45 @@ from randcond.settings.large import Endpoint
 
 KEY = "sk-very-secret"
 SETTINGS = SimpleNamespace(count=100, examples=4, temperature=0.9, top_p=0.95)
-Answers = list[tuple[int, dict[str, str], str]]
-
-
-class Service:
-    """Answers requests with what it was told, one after another, and keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.answers: Answers = []
-        self.asked: list[tuple[str, dict[str, str], dict]] = []
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                service.asked.append((self.path, dict(self.headers), body))
-                status, headers, text = service.answers.pop(0)
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            do_GET = do_POST  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
 
 
 @pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+def service(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setenv("WRITER_KEY", KEY)
-    running = Service()
-    yield running
-    running.server.shutdown()
-    running.server.server_close()
+    return server
 
 
-def endpoint(service: Service, **changes: object) -> Endpoint:
-    values = {"url": service.url, "model": "m", "key_variable": "WRITER_KEY", "lines": 5}
+def endpoint(service: Server, **changes: object) -> Endpoint:
+    values = {"url": f"{service.url}/v1", "model": "m", "key_variable": "WRITER_KEY", "lines": 5}
     return Endpoint(**values | changes)
 
 
-def answer(*lines: str) -> tuple[int, dict[str, str], str]:
-    return 200, {}, json.dumps({"choices": [{"message": {"content": "\n".join(lines)}}]})
+def answer(*lines: str) -> Answer:
+    return Answer(body=json.dumps({"choices": [{"message": {"content": "\n".join(lines)}}]}))
 
 
 def writer(
-    service: Service, pauses: list[float], clock: Callable[[], float] = lambda: 0.0, **changes: object
+    service: Server, pauses: list[float], clock: Callable[[], float] = lambda: 0.0, **changes: object
 ) -> Callable:
     return endpoint_writer(endpoint(service, **changes), SETTINGS, 0, ["a dog"], pauses.append, clock)
 
 
-def test_asks_and_splits_lines(service: Service) -> None:
+def test_asks_and_splits_lines(service: Server) -> None:
     service.answers = [answer("A dog on a hill", "", "2. A cat")]
     assert writer(service, [])("- a dog\n", [], 7) == ["A dog on a hill", "2. A cat"]
-    ((path, headers, body),) = service.asked
-    assert path == "/v1/chat/completions"
-    assert headers["Authorization"] == f"Bearer {KEY}"
+    (asked,) = service.asked
+    assert (asked.method, asked.path) == ("POST", "/v1/chat/completions")
+    body = json.loads(asked.body)
+    assert asked.headers["Authorization"] == f"Bearer {KEY}"
     assert (body["model"], body["seed"]) == ("m", 7)
     assert "5 captions" in body["messages"][0]["content"]
     assert "- a dog" in body["messages"][0]["content"]
 
 
-def test_tries_again_and_waits_as_asked(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+def test_tries_again_and_waits_as_asked(service: Server, caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger("randcond").propagate = True
     caplog.set_level(logging.DEBUG)
-    service.answers = [(429, {"Retry-After": "17"}, ""), (503, {}, KEY), answer("a cat")]
+    service.answers = [Answer(429, {"Retry-After": "17"}), Answer(503, {}, KEY), answer("a cat")]
     pauses: list[float] = []
     assert writer(service, pauses)("- a dog\n", [], 0) == ["a cat"]
     assert pauses == [0.0, 17.0, 2.0]
@@ -93,13 +60,22 @@ def test_tries_again_and_waits_as_asked(service: Service, caplog: pytest.LogCapt
     assert KEY not in caplog.text
 
 
-def test_gives_up_in_one_line(service: Service) -> None:
-    service.answers = [(500, {}, "")] * 6
+@pytest.mark.parametrize(
+    "cut_off",
+    [Answer(200, {"Content-Length": "1000"}, '{"choices'), Answer(200, {"Transfer-Encoding": "chunked"}, "50\r\n{")],
+)
+def test_an_answer_cut_off_is_asked_for_again(service: Server, cut_off: Answer) -> None:
+    service.answers = [cut_off, answer("a cat")]
+    assert writer(service, [])("- a dog\n", [], 0) == ["a cat"]
+
+
+def test_gives_up_in_one_line(service: Server) -> None:
+    service.answers = [Answer(500)] * 6
     with pytest.raises(UserError, match="no answer after 6 tries"):
         writer(service, [])("- a dog\n", [], 0)
 
 
-def test_keeps_to_the_rate(service: Service) -> None:
+def test_keeps_to_the_rate(service: Server) -> None:
     service.answers = [answer("a"), answer("b"), answer("c")]
     pauses: list[float] = []
     times = iter([100.0, 100.0, 101.0, 101.0, 200.0, 200.0])
@@ -112,23 +88,25 @@ def test_keeps_to_the_rate(service: Service) -> None:
 @pytest.mark.parametrize(
     ("reply", "named"),
     [
-        ((401, {}, ""), "WRITER_KEY"),
-        ((400, {}, f"bad request with {KEY}"), "refuses the request"),
-        ((302, {"Location": "/elsewhere"}, ""), "302"),
-        ((200, {}, "<html>"), "no chat completion"),
-        ((200, {}, '{"choices": []}'), "no chat completion"),
+        (Answer(401), "WRITER_KEY"),
+        (Answer(400, {}, f"bad request with {KEY}"), "refuses the request"),
+        *((Answer(400, {}, "x" * (300 - told) + KEY), "refuses the request") for told in (4, len(KEY) - 1)),
+        (Answer(400, {"Transfer-Encoding": "chunked"}, "50\r\nbro"), "refuses the request"),
+        (Answer(302, {"Location": "/elsewhere"}), "302"),
+        (Answer(200, {}, "<html>"), "no chat completion"),
+        (Answer(200, {}, '{"choices": []}'), "no chat completion"),
     ],
 )
-def test_refusals_are_one_line_without_the_key(service: Service, reply: tuple, named: str) -> None:
+def test_refusals_are_one_line_without_the_key(service: Server, reply: Answer, named: str) -> None:
     service.answers = [reply]
     with pytest.raises(UserError, match=named) as caught:
         writer(service, [])("- a dog\n", [], 0)
-    assert KEY not in str(caught.value)
+    assert KEY[:4] not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(service.asked) == 1  # neither tried again nor followed elsewhere with the key
 
 
-def test_the_price_comes_first(service: Service) -> None:
+def test_the_price_comes_first(service: Server) -> None:
     dear = endpoint(service, dollars_per_million_output=1e6, most_dollars=5.0)
     requests, minutes, dollars = estimate(dear, SETTINGS, 0, ["a dog"])
     assert requests == round(100 / (5 * 0.7))
@@ -140,7 +118,23 @@ def test_the_price_comes_first(service: Service) -> None:
     assert service.asked == []
 
 
-def test_no_key(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_key(service: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WRITER_KEY")
     with pytest.raises(UserError, match="WRITER_KEY"):
         endpoint_writer(endpoint(service), SETTINGS, 0, [])
+
+
+def test_a_key_with_a_line_end_is_sent_without(service: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WRITER_KEY", f"{KEY}\r\n")
+    service.answers = [answer("a cat")]
+    writer(service, [])("- a dog\n", [], 0)
+    assert service.asked[0].headers["Authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\n{KEY}", f"{KEY}\u2026", f"{KEY}\x7f", f"{KEY} {KEY}", f"{KEY}\udcff"])
+def test_no_key_is_refused_without_showing_it(service: Server, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("WRITER_KEY", key)
+    with pytest.raises(UserError, match="WRITER_KEY: holds something else than printable ASCII") as caught:
+        writer(service, [])
+    assert KEY not in str(caught.value)
+    assert service.asked == []

@@ -2,14 +2,15 @@
 
 import json
 import logging
-import os
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from http.client import HTTPException
 from typing import Any, Protocol
 
 from randcond.jobs.errors import UserError
+from randcond.jobs.keys import key_from, masked
 from randcond.settings.large import Endpoint
 
 log = logging.getLogger("randcond")
@@ -20,6 +21,8 @@ _ACCEPTED = 0.7  # share of lines that pass the filters, for the estimate
 _CHARACTERS = 4  # of a token, for the estimate
 _TOKENS = 25  # of a written line, for the estimate
 _PATIENCE = 300.0  # seconds waited for at most because the service asks for it
+_REASON = 300  # characters of what the service says of a request that it refuses
+_MOST_REASON = 1 << 16  # bytes of it that are read, many times as many, as the key is masked before it is cut
 
 ASK = (
     "Write {lines} captions of images, one a line, without numbers or quotation marks. Make them as varied as those"
@@ -77,9 +80,9 @@ def endpoint_writer(
     """The function that has a list continued by the service; logs the estimate first.
 
     Raises:
-        UserError: If the key is missing, or the estimate is above ``most_dollars``.
+        UserError: If the key is missing or none, or the estimate is above ``most_dollars``.
     """
-    key = os.environ.get(endpoint.key_variable, "")
+    key = key_from(endpoint.key_variable)
     if not key:
         raise UserError(f"prompts.llm.writer.endpoint: set the environment variable {endpoint.key_variable} to its key")
     requests, minutes, dollars = estimate(endpoint, settings, done, examples)
@@ -132,16 +135,26 @@ def _ask(endpoint: Endpoint, key: str, body: bytes, pause: Callable[[float], Non
                     f"{endpoint.url}: refuses the key in {endpoint.key_variable}; set a valid one"
                 ) from None
             if error.code != 429 and error.code < 500:
-                reason = " ".join(error.read(300).decode("utf-8", "replace").split()).replace(key, "***")
-                raise UserError(f"{endpoint.url}: refuses the request ({error.code}: {reason})") from None
+                raise UserError(
+                    f"{endpoint.url}: refuses the request ({error.code}: {_said(error, key)}); check prompts.llm.writer"
+                ) from None
             wait, reason = _wait(error.headers.get("Retry-After"), attempt), f"status {error.code}"
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            wait, reason = _wait(None, attempt), str(getattr(error, "reason", error)).replace(key, "***")
+        except (OSError, HTTPException) as error:  # not reached, or an answer that was cut off
+            wait, reason = _wait(None, attempt), masked(str(getattr(error, "reason", error)), key)
         log.info("%s: %s; trying again in %.0f s", endpoint.url, reason, wait)
         pause(wait)
     raise UserError(
         f"{endpoint.url}: no answer after {_TRIES} tries ({reason}); run again, it goes on where it stopped"
     )
+
+
+def _said(error: urllib.error.HTTPError, key: str) -> str:
+    """The beginning of what the service says of an error."""
+    try:
+        text = error.read(_MOST_REASON).decode("utf-8", "replace")
+    except (OSError, HTTPException):
+        return error.reason
+    return masked(text, key)[:_REASON]
 
 
 def _wait(retry_after: str | None, attempt: int) -> float:
