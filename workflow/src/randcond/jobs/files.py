@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from randcond.jobs.errors import reading
+from randcond.jobs.errors import UserError, reading
 
 _TOKEN = 4  # bytes that tell one writer from another
 # what filesystems answer that know nothing of the kind; anything else, EIO say, is a failure
