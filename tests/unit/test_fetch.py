@@ -7,14 +7,12 @@ import os
 import subprocess
 import sys
 import tarfile
-import threading
 import zipfile
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
+from local_server import COMMIT, Server
 
 from randcond.assets.check import check, table
 from randcond.assets.fetch import fetch
@@ -22,73 +20,10 @@ from randcond.assets.listing import FIRST_FETCH, Asset, File, needed, read_asset
 from randcond.jobs.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-class Server:
-    """Serves files with ranges; may break off; plays the hub for repositories, public, gated or unknown."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.break_after: int | None = None
-        self.asked: list[tuple[str, str | None]] = []
-        self.methods: list[tuple[str, str]] = []
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_HEAD(self) -> None:
-                self.answer(body=False)
-
-            def do_GET(self) -> None:
-                self.answer(body=True)
-
-            def answer(self, body: bool) -> None:
-                server.asked.append((self.path, self.headers.get("Range")))
-                server.methods.append((self.command, self.path))
-                if self.path.startswith("/gated"):
-                    return self.refuse(403, "GatedRepo")
-                if self.path.startswith("/unknown"):
-                    return self.refuse(404, "RepoNotFound")
-                if self.path not in server.files:
-                    return self.refuse(404, "EntryNotFound")
-                content, first = server.files[self.path], 0
-                if wanted := self.headers.get("Range"):
-                    first = int(wanted.removeprefix("bytes=").split("-")[0])
-                self.send_response(206 if first else 200)
-                self.send_header("Content-Length", str(len(content) - first))
-                self.send_header("ETag", f'"{digest(content)}"')
-                self.send_header("X-Repo-Commit", COMMIT)
-                if first:
-                    self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
-                self.end_headers()
-                if body:
-                    self.wfile.write(content[first : server.break_after])
-                return None
-
-            def refuse(self, status: int, code: str) -> None:
-                self.send_response(status)
-                self.send_header("X-Error-Code", code)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.http.shutdown()
-    running.http.server_close()
 
 
 class Folder:
@@ -142,12 +77,11 @@ def test_wrong_hash(server: Server, folder: Folder) -> None:
 
 def test_a_broken_download_goes_on(server: Server, folder: Folder) -> None:
     content = bytes(range(256)) * 40
-    server.files, server.break_after = {"/a": content}, 3000
+    server.files, server.cuts = {"/a": content}, [3000]
     file = File(path="a", url=f"{server.url}/a", sha256=digest(content))
     folder.fails("after 3000|broke off after 3000", file)
-    server.break_after = None
     folder.fetch(file)
-    assert server.asked[-1] == ("/a", "bytes=3000-")
+    assert (server.asked[-1].path, server.ranges()[-1]) == ("/a", "bytes=3000-")
     assert (folder.output / "a").read_bytes() == content
 
 
@@ -223,7 +157,7 @@ def test_a_repository_of_the_hub(server: Server, tmp_path: Path) -> None:
     # from now on the branch may move
     server.asked.clear()
     assert hub(server, tmp_path, "some/model", "unet/config.json")[0] == 0
-    assert all("/main/" not in path for path, _ in server.asked)
+    assert all("/main/" not in asked.path for asked in server.asked)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +234,7 @@ def test_assets_are_asked_for_without_a_download(server: Server, tmp_path: Path,
     assert found["big", "all"].trouble.startswith("0.0 GB, the list says")
     assert found["far", "x"].trouble.startswith("not reached")
     assert len(table(list(found.values())).splitlines()) == 1 + len(found)
-    assert {method for method, _ in server.methods} == {"HEAD"}
+    assert {asked.method for asked in server.asked} == {"HEAD"}
 
 
 def test_a_repository_is_asked_for(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
