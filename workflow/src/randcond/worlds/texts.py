@@ -39,10 +39,8 @@ def cleaned(column: pa.Array, max_characters: int) -> pa.Array:
             (those become U+FFFD).
         max_characters: Longer texts are cut there; a text encoder reads far fewer.
     """
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        # the functions below know no views; that bytes are UTF-8 is looked at in the next step
+        # the functions below know no views and no dictionaries; that bytes are UTF-8 is looked at in the next step
         column = pc.cast(column, pa.large_string(), safe=False)
     try:
         column.validate(full=True)
