@@ -10,6 +10,7 @@ from local_server import Answer, Server
 
 from randcond.jobs.errors import UserError
 from randcond.prompts.endpoint import endpoint_writer, estimate
+from randcond.settings.fields import validated
 from randcond.settings.large import Endpoint
 
 KEY = "sk-very-secret"
@@ -138,3 +139,10 @@ def test_no_key_is_refused_without_showing_it(service: Server, monkeypatch: pyte
         writer(service, [])
     assert KEY not in str(caught.value)
     assert service.asked == []
+
+
+@pytest.mark.parametrize("url", ["https://me:word@x/v1", "https://me:wo/rd@x", "ftp://me:word@x", "https://word@x"])
+def test_a_login_in_the_configuration_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(UserError, match="writer: url: ") as caught:
+        validated(Endpoint, {"url": url, "model": "m"}, "writer")
+    assert "@" not in str(caught.value)

@@ -1,8 +1,9 @@
 """What the settings are made of: a strict section, the kinds of numbers in it, and one line for what is wrong."""
 
+import re
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from randcond.jobs.errors import UserError
 
@@ -19,6 +20,16 @@ def _number(value: Any) -> Any:
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32), BeforeValidator(_number)]  # what every generator takes
+
+
+def _without_login(url: str) -> str:
+    """The URL, for a file that is committed."""
+    if not re.fullmatch(r"\w+://([\w.-]*|\[[\da-fA-F:.]+\])(:\d+)?([/?][!-~]*)?", url, re.ASCII):
+        raise ValueError("no URL that may stand here: a host without user and password, then printable ASCII")
+    return url
+
+
+NoLogin = AfterValidator(_without_login)  # of a URL
 
 
 class Section(BaseModel):
@@ -46,6 +57,6 @@ def validated(model: type[Model], values: dict[str, Any], where: str) -> Model:
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             message = "there is no such setting; check its spelling"
-        elif not isinstance(first["input"], dict | list):
+        elif not isinstance(first["input"], dict | list) and not re.search("://.*@", str(first["input"])):  # a login
             message += f", not {first['input']!r}"
         raise UserError(f"{where}: {place}: {message}" if place else f"{where}: {message}") from None

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from randcond.settings.fields import Above0, Positive, Section
+from randcond.settings.fields import Above0, NoLogin, Positive, Section
 
 Precision = Literal["no", "fp16", "bf16"]
 
@@ -36,7 +36,7 @@ class Gpus(Section):
 class Endpoint(Section):
     """An OpenAI-compatible service that writes prompts. Its key comes from the environment and is never logged."""
 
-    url: Annotated[str, Field(pattern=r"^https?://")]
+    url: Annotated[str, Field(pattern=r"^https?://"), NoLogin]
     """Address of the service, up to ``/v1``."""
     model: str
     """Name of the model."""
