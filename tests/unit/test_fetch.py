@@ -1,11 +1,9 @@
 """Fetching: resumed, checked, locked at the first time, and one line for whatever goes wrong. A local server serves."""
 
+import gzip
 import hashlib
 import io
 import json
-import os
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -33,12 +31,12 @@ class Folder:
         self.output, self.work, self.lock = path / "out", path / "work", path / "config" / "lock.json"
 
     def fetch(self, *files: File, **changes: object) -> None:
-        values: dict = {"files": list(files), "gigabytes": 1e-6, "licence": "none"}
-        fetch("thing", Asset(**values | changes), self.output, self.work, self.lock)
+        values: dict = {"files": list(files), "gigabytes": 1e-5, "licence": "none"}
+        fetch("thing", Asset(**values | changes), self.output, self.work, self.lock, lambda _: None)
 
-    def fails(self, named: str, *files: File) -> None:
+    def fails(self, named: str, *files: File, **changes: object) -> None:
         with pytest.raises(UserError, match=named) as caught:
-            self.fetch(*files)
+            self.fetch(*files, **changes)
         assert "\n" not in str(caught.value)
         assert not self.output.exists()
 
@@ -77,11 +75,11 @@ def test_wrong_hash(server: Server, folder: Folder) -> None:
 
 def test_a_broken_download_goes_on(server: Server, folder: Folder) -> None:
     content = bytes(range(256)) * 40
-    server.files, server.cuts = {"/a": content}, [3000]
-    file = File(path="a", url=f"{server.url}/a", sha256=digest(content))
-    folder.fails("after 3000|broke off after 3000", file)
+    server.files, server.cuts = {"/a": content}, [3000, 500, 500, 500, 500]
+    file = File(path="a", url=f"{server.url}/a")
+    folder.fails("broke off after 4500 bytes.*run again", file)
     folder.fetch(file)
-    assert (server.asked[-1].path, server.ranges()[-1]) == ("/a", "bytes=3000-")
+    assert server.ranges() == [None, *(f"bytes={have}-" for have in (3000, 3500, 4000, 4500, 5000))]
     assert (folder.output / "a").read_bytes() == content
 
 
@@ -104,60 +102,64 @@ def test_no_room(server: Server, folder: Folder) -> None:
     assert server.asked == []
 
 
-def test_repacked(server: Server, folder: Folder) -> None:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, content in {"d/metadata.csv": b"file_name,text\n", "d/1.jpg": b"picture"}.items():
+def packed(files: dict[str, bytes]) -> bytes:
+    """A .tar.gz."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for name, one in files.items():
             info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    server.files = {"/d.tar.gz": packed.getvalue(), "/cut.tar.gz": packed.getvalue()[:90]}
+            info.size = len(one)
+            archive.addfile(info, io.BytesIO(one))
+    return content.getvalue()
+
+
+def test_repacked(server: Server, folder: Folder) -> None:
+    server.files = {"/d.tar.gz": packed({"d/metadata.csv": b"file_name,text\n", "d/1.jpg": b"picture"})}
     folder.fetch(File(path="d.tar.gz", url=f"{server.url}/d.tar.gz"), repack="zip")
     with zipfile.ZipFile(folder.output / "d.zip") as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == {
             "d/metadata.csv": b"file_name,text\n", "d/1.jpg": b"picture",
         }  # fmt: skip
-    with pytest.raises(UserError, match=r"not a whole \.tar\.gz"):
-        folder.fetch(File(path="cut.tar.gz", url=f"{server.url}/cut.tar.gz"), repack="zip")
 
 
-def hub(server: Server, tmp_path: Path, repository: str, *paths: str, revision: str = "main") -> tuple[int, str]:
-    """Run the command against the server as if it were the hub; its exit code and what it says."""
-    files = [{"path": path} for path in paths]
-    asset = {"repository": repository, "revision": revision, "gigabytes": 1e-6, "licence": "none", "files": files}
-    (tmp_path / "assets.yaml").write_text(yaml.safe_dump({"thing": asset}))
-    options = [
-        "--asset",
-        "thing",
-        "--assets",
-        "assets.yaml",
-        "--output",
-        "out",
-        "--work",
-        "work",
-        "--lock",
-        "lock.json",
-    ]
-    environment = os.environ | {"HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-    environment["PYTHONPATH"] = str(ROOT / "workflow/src")
-    done = subprocess.run(
-        [sys.executable, "-m", "randcond.assets.fetch", *options, "--log", "log"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    return done.returncode, done.stderr
+def test_what_is_whole_stays_where_a_later_file_fails(server: Server, folder: Folder) -> None:
+    server.files = {"/a": b"first", "/cut.tar.gz": gzip.compress(b"no archive")}
+    files = [File(path="a", url=f"{server.url}/a"), File(path="b.tar.gz", url=f"{server.url}/cut.tar.gz")]
+    folder.fails(r"not a whole \.tar\.gz", *files, repack="zip")
+    assert not folder.lock.exists()  # or the right file would be refused
+    server.files["/cut.tar.gz"] = packed({"d": b"whole"})
+    server.asked.clear()
+    folder.fetch(*files, repack="zip")
+    assert [one.path for one in server.asked] == ["/cut.tar.gz"]
+    assert (folder.output / "a").read_bytes() == b"first"
+    assert sorted(path.name for path in folder.output.iterdir()) == ["a", "b.zip"]
+    assert (folder.output / "a").stat().st_nlink == 1
+    assert not folder.work.exists()
 
 
-def test_a_repository_of_the_hub(server: Server, tmp_path: Path) -> None:
-    server.files = {f"/some/model/resolve/{r}/unet/config.json": b"{}" for r in ("main", COMMIT)}
-    code, said = hub(server, tmp_path, "some/model", "unet/config.json")
-    assert code == 0, said
-    assert (tmp_path / "out/unet/config.json").read_bytes() == b"{}"
-    entry = json.loads((tmp_path / "lock.json").read_text())["thing"]
+@pytest.fixture
+def hub(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server as if it were the hub."""
+    for name, value in {
+        "ENDPOINT": server.url, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True,
+        "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+    }.items():  # fmt: skip
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    return server
+
+
+def test_a_repository_of_the_hub(hub: Server, folder: Folder) -> None:
+    hub.files = {f"/some/model/resolve/{r}/unet/config.json": b"{}" for r in ("main", COMMIT)}
+    file = File(path="unet/config.json")
+    folder.fetch(file, repository="some/model")
+    assert (folder.output / "unet/config.json").read_bytes() == b"{}"
+    entry = json.loads(folder.lock.read_text())["thing"]
     assert entry == {"revision": COMMIT, "files": {"unet/config.json": {"sha256": digest(b"{}"), "bytes": 2}}}
     # from now on the branch may move
-    server.asked.clear()
-    assert hub(server, tmp_path, "some/model", "unet/config.json")[0] == 0
-    assert all("/main/" not in asked.path for asked in server.asked)
+    hub.asked.clear()
+    folder.fetch(file, repository="some/model")
+    assert all("/main/" not in one.path for one in hub.asked)
 
 
 @pytest.mark.parametrize(
@@ -166,15 +168,31 @@ def test_a_repository_of_the_hub(server: Server, tmp_path: Path) -> None:
         ("gated/model", "is gated: accept its licence"),
         ("unknown/model", "does not exist"),
         ("some/model", "holds no a"),
+        ("large/model", "large/model: a: 20000 bytes or more, .* no more than 15000 may come"),
     ],
 )
-def test_refusals_of_the_hub_are_one_line(server: Server, tmp_path: Path, repository: str, named: str) -> None:
-    code, said = hub(server, tmp_path, repository, "a")
-    assert code == 1
-    (line,) = [line for line in said.splitlines() if "error: " in line]
-    assert named in line
-    assert "Traceback" not in said
-    assert not (tmp_path / "out").exists()
+def test_refusals_of_the_hub_are_one_line(hub: Server, folder: Folder, repository: str, named: str) -> None:
+    hub.files = {"/large/model/resolve/main/a": b"0" * 20_000}
+    folder.fails(named, File(path="a"), repository=repository)
+
+
+def test_a_token_that_is_none_is_not_shown(hub: Server, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret\nhf_secret")
+    folder.fails("^HF_TOKEN: holds something else than printable ASCII[^_]*$", File(path="a"), repository="some/model")
+    asset = Asset.model_validate(
+        {"repository": "some/model", "gigabytes": 1.0, "licence": "-", "files": [{"path": "a"}]}
+    )
+    with pytest.raises(UserError, match="^HF_TOKEN: holds something else than printable ASCII[^_]*$"):
+        check({"thing": asset}, folder.lock)
+    assert hub.asked == []
+
+
+def test_a_token_is_for_the_hub_alone(hub: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("HF_ENDPOINT", hub.url[:-1])  # as https://huggingface.co begins https://huggingface.com
+    asset = Asset(gigabytes=1.0, licence="-", files=[File(path="a", url=f"{hub.url}/a")])
+    check({"a": asset}, tmp_path / "none")
+    assert [one.headers.get("Authorization") for one in hub.asked] == [None]
 
 
 def test_the_list_of_assets() -> None:
@@ -197,6 +215,7 @@ def test_the_list_of_assets() -> None:
         ({"files": [{"path": "a", "url": "https://x/y", "sha256": "abc"}]}, "sha256"),
         ({"files": [{"path": "a", "url": "https://x/y"}] * 2}, "twice"),
         ({"size": 3}, "size"),
+        ({"files": [{"path": "a", "url": "https://user:word@x/y"}]}, "url: [^@]* without user and password[^@]*$"),
     ],
 )
 def test_bad_lists(change: dict, named: str, tmp_path: Path) -> None:
@@ -234,12 +253,11 @@ def test_assets_are_asked_for_without_a_download(server: Server, tmp_path: Path,
     assert found["big", "all"].trouble.startswith("0.0 GB, the list says")
     assert found["far", "x"].trouble.startswith("not reached")
     assert len(table(list(found.values())).splitlines()) == 1 + len(found)
-    assert {asked.method for asked in server.asked} == {"HEAD"}
+    assert {one.method for one in server.asked} == {"HEAD"}
 
 
-def test_a_repository_is_asked_for(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/{filename}")
-    server.files = {"/some/model/config.json": b"{}"}
+def test_a_repository_is_asked_for(hub: Server, tmp_path: Path) -> None:
+    hub.files = {"/some/model/resolve/main/config.json": b"{}"}
     values = {"repository": "some/model", "gigabytes": 1.0, "licence": "none", "files": [{"path": "config.json"}]}
     (one,) = check({"model": Asset.model_validate(values)}, tmp_path / "none.json")
     assert (one.bytes, one.trouble) == (2, "")

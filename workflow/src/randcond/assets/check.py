@@ -5,15 +5,16 @@ import os
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from randcond.assets.listing import Asset, File, locked, read_assets
 from randcond.jobs.errors import UserError
+from randcond.jobs.keys import key_from
 from randcond.jobs.progress import log
 from randcond.jobs.stage import run_stage
 
 _TIMEOUT = 30  # seconds
-_FAR_OFF = 1.5  # times the size in the list, which is a rough one
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def check(assets: dict[str, Asset], lock: Path) -> list[Found]:
                 trouble = "of another size than when it was fetched"
             found.append(Found(name, file.path, size, recorded, trouble))
         together = [one.bytes for one in found if one.asset == name]
-        if None not in together and sum(map(int, filter(None, together))) > _FAR_OFF * 1e9 * asset.gigabytes:
+        if None not in together and sum(map(int, filter(None, together))) > asset.most_bytes:
             total = sum(map(int, filter(None, together))) / 1e9
             found.append(Found(name, "all", None, None, f"{total:.1f} GB, the list says {asset.gigabytes:g}"))
     return found
@@ -67,8 +68,8 @@ def _url(asset: Asset, file: File, revision: str) -> str:
 def _ask(url: str) -> tuple[int | None, str]:
     """Size of what is at a URL, and what is wrong."""
     request = urllib.request.Request(url, method="HEAD")
-    token = os.environ.get("HF_TOKEN", "").strip()
-    if token and url.startswith(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
+    token, hub = key_from("HF_TOKEN"), os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    if token and url.startswith(f"{hub}/"):
         request.add_unredirected_header("Authorization", f"Bearer {token}")  # not to where the hub keeps its files
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
@@ -76,7 +77,7 @@ def _ask(url: str) -> tuple[int | None, str]:
     except urllib.error.HTTPError as error:
         what = {401: "wants an account", 403: "refused or gated", 404: "gone", 410: "gone"}
         return None, f"{what.get(error.code, 'the server fails')} ({error.code})"
-    except (OSError, ValueError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         return None, f"not reached ({getattr(error, 'reason', error)})"
     return (int(length) if length and length.isdecimal() else None), ""
 

@@ -10,31 +10,33 @@ import contextlib
 import os
 import shutil
 import tarfile
-import urllib.error
-import urllib.request
+import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from randcond.assets.download import check_size, download
 from randcond.assets.listing import FIRST_FETCH, Asset, File, locked, read_assets, record
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import atomic_path, sha256
-from randcond.jobs.progress import Progress, log
+from randcond.jobs.keys import key_from
+from randcond.jobs.progress import log
 from randcond.jobs.stage import run_stage
 
-_CHUNK = 1 << 20
-_TIMEOUT = 60  # seconds without a byte
 
-
-def fetch(name: str, asset: Asset, output: Path, work: Path, lock: Path) -> None:
+def fetch(
+    name: str, asset: Asset, output: Path, work: Path, lock: Path, pause: Callable[[float], None] = time.sleep
+) -> None:
     """Download, check, record and put an asset in place.
 
     Args:
         name: The asset's.
         asset: What it consists of.
         output: Its folder, written whole or not at all.
-        work: Where downloads are kept until they are whole.
+        work: Where downloads are kept until the asset is in place.
         lock: The lock file.
+        pause: Waits for some seconds.
 
     Raises:
         UserError: If a download fails or is not what it should be.
@@ -46,19 +48,22 @@ def fetch(name: str, asset: Asset, output: Path, work: Path, lock: Path) -> None
     revision = known["revision"] or asset.revision
     if asset.revision not in ("main", revision):
         raise UserError(f"{lock}: {name} is locked to revision {revision}, not {asset.revision}; correct one of them")
-    files, commit = {}, None
+    files: dict[str, dict[str, Any]] = {}
+    commit, left = known["revision"], asset.most_bytes
     for file in asset.files:
-        path, commit = work / file.path, commit or known["revision"]
+        path, before = work / file.path, known["files"].get(file.path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        hashed = bool(before) or file.sha256 != FIRST_FETCH
         if asset.repository is None:
-            _download(str(file.url), path)
+            download(str(file.url), path, left, hashed, pause)
         else:
-            commit = _from_hub(name, asset, file, commit or revision, work)
-        files[file.path] = _checked(name, file, path, known["files"].get(file.path), lock)
+            commit = _from_hub(name, asset, file, commit or revision, work, left, hashed)
+        files[file.path] = _checked(name, file, path, before, lock)
+        left -= files[file.path]["bytes"]
     with atomic_path(output) as partial:
         for file in asset.files:
             _put(work / file.path, partial / file.path, asset.repack)
-    record(lock, name, {"revision": commit, "files": files})
+        record(lock, name, {"revision": commit, "files": files})
     shutil.rmtree(work)
 
 
@@ -81,55 +86,21 @@ def _checked(name: str, file: File, path: Path, known: dict[str, Any] | None, lo
     return found
 
 
-def _download(url: str, path: Path) -> None:
-    """Download to ``path``, going on where an interrupted download of it stopped."""
-    partial = path.with_name(f"{path.name}.partial")
-    if path.exists():
-        return
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-            goes_on = getattr(response, "status", None) == 206
-            have = have if goes_on else 0
-            length = response.headers.get("Content-Length")
-            total = have + int(length) if length else 0
-            progress = Progress(f"fetch {path.name}", total, "bytes", have)
-            with open(partial, "ab" if goes_on else "wb") as file:
-                while chunk := response.read(_CHUNK):
-                    file.write(chunk)
-                    have += len(chunk)
-                    progress.at(min(have, max(total - 1, 0)))
-    except urllib.error.HTTPError as error:
-        if error.code == 416:
-            partial.unlink(missing_ok=True)
-        raise UserError(f"{url}: the server answers {error.code} ({error.reason}); {_advice(error.code)}") from None
-    except (urllib.error.URLError, TimeoutError, ConnectionError, OSError) as error:
-        reason = getattr(error, "reason", error)
-        raise UserError(
-            f"{url}: {reason} after {have} bytes; check the network and run again, it goes on there"
-        ) from None
-    if total and have < total:
-        raise UserError(f"{url}: broke off after {have} of {total} bytes; run again, it goes on there")
-    os.replace(partial, path)
-
-
-def _advice(code: int) -> str:
-    if code in (401, 403):
-        return "it wants an account or refuses you; get the file from where its licence says, and put it at the url"
-    return "run again, and if it stays so correct the url" if code == 416 or code >= 500 else "correct the url"
-
-
-def _from_hub(name: str, asset: Asset, file: File, revision: str, work: Path) -> str:
-    """Download a repository's file; the commit it belongs to."""
+def _from_hub(name: str, asset: Asset, file: File, revision: str, work: Path, most: int, hashed: bool) -> str:
+    """Download a repository's file of ``most`` bytes at most; the commit it belongs to."""
     from huggingface_hub import errors as hub
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     place, repository = f"{name}: {asset.repository}", str(asset.repository)
+    key_from("HF_TOKEN")  # which the hub's client reads itself
     try:
         url = hf_hub_url(repository, file.path, repo_type=asset.kind, revision=revision)
-        commit = get_hf_file_metadata(url).commit_hash or revision
+        there = get_hf_file_metadata(url)
+        check_size(f"{place}: {file.path}", there.size, most, hashed)
+        commit = there.commit_hash or revision
         hf_hub_download(repository, file.path, repo_type=asset.kind, revision=commit, local_dir=work)
+    except UserError:
+        raise
     except hub.GatedRepoError:
         raise UserError(
             f"{place} is gated: accept its licence on its page in a browser, set HF_TOKEN to a token of that account,"
@@ -154,7 +125,10 @@ def _from_hub(name: str, asset: Asset, file: File, revision: str, work: Path) ->
 def _put(source: Path, target: Path, repack: str | None) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if repack is None or not source.name.endswith(".tar.gz"):
-        shutil.move(source, target)
+        try:
+            os.link(source, target)  # the download stays until all is in place: a later file may fail
+        except OSError:  # another filesystem, or one without links
+            shutil.copyfile(source, target)
         return
     target = target.with_name(f"{target.name.removesuffix('.tar.gz')}.zip")
     try:

@@ -10,9 +10,10 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import read_json, take_lock, write_json
 from randcond.jobs.yaml_file import read_yaml
-from randcond.settings.fields import Above0, Section
+from randcond.settings.fields import Above0, NoLogin, Section
 
 FIRST_FETCH = "recorded at first fetch"
+FAR_OFF = 1.5  # times the size in the list, which is a rough one
 Sha256 = Annotated[str, Field(pattern=rf"^([0-9a-f]{{64}}|{FIRST_FETCH})$")]
 
 
@@ -26,7 +27,7 @@ class File(Section):
     """
 
     path: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
-    url: Annotated[str, Field(pattern=r"^(https?|file)://")] | None = None
+    url: Annotated[str, Field(pattern=r"^(https?|file)://"), NoLogin] | None = None
     sha256: Sha256 = FIRST_FETCH
 
     @model_validator(mode="after")
@@ -56,6 +57,11 @@ class Asset(Section):
     gigabytes: Above0
     licence: str
     repack: Literal["zip"] | None = None
+
+    @property
+    def most_bytes(self) -> int:
+        """More than this cannot be what the list means."""
+        return int(FAR_OFF * 1e9 * self.gigabytes)
 
     @model_validator(mode="after")
     def _has_a_place(self) -> "Asset":
