@@ -46,6 +46,14 @@ def runs_code(name: str) -> Fault:
     return spoil
 
 
+def a_tokenizer_of_its_own(world: SmallWorld) -> None:
+    """Where transformers would ask at the terminal whether to run it."""
+    path = world / "evaluator/tokenizer_config.json"
+    (path.parent / "own.py").write_text("raise SystemExit('run')")
+    changed = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+
 def gone(name: str) -> Fault:
     return lambda world: shutil.rmtree(world / name) if (world / name).is_dir() else (world / name).unlink()
 
@@ -205,6 +213,7 @@ REFUSED: dict[str, tuple[str, Fault, str]] = {
     "evaluator: code of its own": (
         "score", runs_code("evaluator/open_clip_config.json"), r"evaluator: .* asks to run code",
     ),
+    "evaluator: a tokenizer of its own": ("score", a_tokenizer_of_its_own, r"evaluator: .* contains custom code"),
     "samples: cut": ("score", cut(SAMPLES, -30), r"0\.zip: not a whole zip"),
     "samples: too few": ("score", archive(*[GOOD] * (COUNT - 1)), rf"{COUNT - 1} samples for {COUNT} prompts"),
     "samples: none": ("score", archive(), r"0\.zip: holds no images"),
@@ -264,6 +273,7 @@ def test_refused(
     stage, spoil, expected = REFUSED[case]
     spoil(world)
     capfd.readouterr()
+    monkeypatch.setattr("builtins.input", lambda _: "y")  # somebody who agrees to whatever a library asks
     assert world.run(stage, monkeypatch) == 1
     shown = capfd.readouterr()
     lines = (shown.out + shown.err).splitlines()

@@ -1,7 +1,10 @@
 """The language model's captions: what is let through, and that an interrupted job writes the same."""
 
+import json
+import shutil
 import unicodedata
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -128,7 +131,10 @@ def test_a_wheel_of_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_transformers_folder_writes(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as transformers saves it."""
+    folder = tmp_path_factory.mktemp("llm") / "model"
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -137,12 +143,36 @@ def test_a_transformers_folder_writes(tmp_path: Path) -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe)
     torch.manual_seed(0)
     size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **size))
-    for part in (model, tokenizer):
-        part.save_pretrained(tmp_path / "model")
+    for part in (LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **size)), tokenizer):
+        part.save_pretrained(folder)
+    return folder
+
+
+def test_a_transformers_folder_writes(model: Path, tmp_path: Path) -> None:
     wild = settings(batch=4, new_tokens=300, temperature=2.0, top_p=1.0)
-    written = [llm.load_writer(tmp_path / "model", wild)("- a dog\n", [""] * 64, round_) for round_ in (0, 0, 1)]
+    written = [llm.load_writer(model, wild)("- a dog\n", [""] * 64, round_) for round_ in (0, 0, 1)]
     assert written[0] == written[1] != written[2]
     assert written[0]
     with pytest.raises(UserError, match="not a language model"):
         llm.load_writer(tmp_path, settings())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "of"),
+    [
+        ("config.json", "a-kind-of-its-own", {"AutoConfig": "mine.A", "AutoModelForCausalLM": "mine.A"}),
+        ("tokenizer_config.json", "Own", {"AutoTokenizer": [None, "mine.A"]}),
+    ],
+)
+def test_a_folder_runs_no_code_of_its_own(
+    name: str, kind: str, of: dict, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, ran = Path(shutil.copytree(model, tmp_path / "model")), tmp_path / "ran"
+    (folder / "mine.py").write_text(f"open({str(ran)!r}, 'w')\nclass A: pass\n")
+    values = json.loads((folder / name).read_text())
+    key = "model_type" if name == "config.json" else "tokenizer_class"
+    (folder / name).write_text(json.dumps(values | {key: kind, "auto_map": of}))
+    monkeypatch.setattr("builtins.input", lambda _: "y")  # the library would ask, and cannot tell who is there
+    with suppress(UserError):
+        llm.load_writer(folder, settings())
+    assert not ran.exists()

@@ -147,18 +147,21 @@ def prompts_table(world: World, texts: Sequence[str]) -> pd.DataFrame:
 def load_writer(model_file: Path, settings: Settings) -> ContinueList:
     """Load a GGUF file (float32) or a transformers folder and return the function that continues a list with it.
 
-    On a GPU a folder's model runs in bfloat16.
+    On a GPU a folder's model runs in bfloat16. Code that lies in the folder is not run.
 
     Raises:
         UserError: If there is no such model.
     """
     gpu = torch.cuda.is_available()
-    chosen: dict[str, Any] = {"local_files_only": True}
+    # False, not None: transformers would ask at the terminal whether it may
+    chosen: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     if not model_file.is_dir():
         chosen |= {"gguf_file": model_file.name}
     folder = str(model_file if model_file.is_dir() else model_file.parent)
     dtype = torch.bfloat16 if gpu and model_file.is_dir() else torch.float32
-    with reading(model_file, "a language model", missing="run snakemake fetch", broken="delete it and fetch it again"):
+    with reading(
+        model_file, "a language model", missing="run snakemake fetch", broken="fetch it again or name another"
+    ):
         tokenizer = AutoTokenizer.from_pretrained(folder, **chosen)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **chosen).eval()
 

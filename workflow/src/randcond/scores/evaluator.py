@@ -52,7 +52,7 @@ class Evaluator:
     """
 
     def __init__(self, folder: Path) -> None:
-        _refuse_code(folder)
+        tokenizer = _without_code(folder)
         if not any((folder / name).exists() for name in WEIGHTS):
             raise UserError(f"{folder}: no open_clip model there ({WEIGHTS[0]} is missing)")
         self._device = torch.device(device())
@@ -60,7 +60,7 @@ class Evaluator:
             self._model, self._preprocess = open_clip.create_model_from_pretrained(
                 f"local-dir:{folder}", device=self._device, weights_only=True
             )
-            self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+            self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}", **tokenizer)
         except _BROKEN as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"{folder}: no whole open_clip model ({reason})") from None
@@ -133,17 +133,23 @@ def pictures(archive: Path) -> Iterator[None]:
         raise UserError(f"{archive}: holds a picture that cannot be read ({error}); draw them again") from None
 
 
-def _refuse_code(folder: Path) -> None:
-    """Refuse a folder whose tokenizer would run code that lies in it."""
+def _without_code(folder: Path) -> dict[str, bool]:
+    """What keeps the folder's tokenizer from running code that lies there, or asking whether it may.
+
+    Raises:
+        UserError: If the folder's settings want it run.
+    """
     try:
         content = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
-        asked = content["model_cfg"]["text_cfg"].get("tokenizer_kwargs", {})
+        text = content["model_cfg"]["text_cfg"]
+        asked, transformers = text.get("tokenizer_kwargs", {}), bool(text.get("hf_tokenizer_name"))
     except FileNotFoundError:
         raise UserError(f"{folder}: no open_clip model there (open_clip_config.json is missing)") from None
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{folder}: no whole open_clip model (open_clip_config.json: {error})") from None
     if not isinstance(asked, dict) or "trust_remote_code" in asked:
         raise UserError(f"{folder}: open_clip_config.json asks to run code of its tokenizer; no evaluator may")
+    return {"trust_remote_code": False} if transformers else {}  # open_clip's own tokenizer knows no such thing
 
 
 def class_logits(unit_features: np.ndarray, classes: np.ndarray, logit_scale: float) -> np.ndarray:
