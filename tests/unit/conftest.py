@@ -98,3 +98,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> World:
     world = World(tmp_path_factory.mktemp("report"), [0])
     world.build()
     return world
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: a git and DVC repository in which every job has run."""
+    from recorded_project import begin  # DVC takes a second to import
+
+    monkeypatch.chdir(tmp_path)
+    begin()
+    return tmp_path

@@ -1,75 +1,23 @@
 """Stages of DVC out of Snakemake's jobs, and what may be recorded: in a project of a few tiny files."""
 
 import json
-import subprocess
+import os
+import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 import yaml
+from dvc.repo import Repo
+from recorded_project import JOBS, LOCK, NAMES, OUT, SOURCE, job, make, recorded, status
 
 from randcond.jobs.errors import UserError
-from randcond.versions.pipeline import Source, write_pipelines
-from randcond.versions.plan import Job, Stage, stages
-from randcond.versions.record import Recorded, record
-
-OUT = "results/smoke"
-SOURCE = Source(["config/smoke.yaml"])
-
-
-def job(rule: str, inputs: list[str], outputs: list[str], out: str = OUT, **wildcards: str) -> Job:
-    name = "-".join(value for key, value in wildcards.items() if key != "shard") or "job"
-    name = f"{rule}/{name}" + (f"/{wildcards['shard']}" if "shard" in wildcards else "")
-    log, benchmark = f"{out}/logs/{name}.log", f"{out}/benchmarks/{name}.tsv"
-    return Job(rule, wildcards, inputs, outputs, log, benchmark, {"steps": 3}, "make {output}", True)
-
-
-JOBS = [
-    job(
-        "student", ["code.py"], [f"{OUT}/students/a/0/pipeline", f"{OUT}/students/a/0/history.json"], run="a", seed="0"
-    ),
-    *(
-        job("sample", [f"{OUT}/students/a/0/pipeline"], [f"{OUT}/samples/a/0/{i}.zip"], run="a", seed="0", shard=str(i))
-        for i in range(2)
-    ),
-    job("score", [f"{OUT}/samples/a/0/{i}.zip" for i in range(2)], [f"{OUT}/scores/a/0.json"], run="a", seed="0"),
-]
-NAMES = ["student-a-0", "sample-a-0", "score-a-0"]
-
-
-def make(one: Job, content: str) -> None:
-    for name in one.left:
-        path = Path(name, "weights.bin") if name.endswith("pipeline") else Path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"value": content}))
-
-
-def recorded(jobs: list[Job]) -> Recorded:
-    planned = stages(jobs)
-    write_pipelines(planned, SOURCE)
-    return record(planned)
-
-
-def status() -> set[str]:
-    done = subprocess.run(["dvc", "status", "--json"], capture_output=True, text=True, check=True)
-    return {name.partition(":")[2] for name in json.loads(done.stdout)}
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A git and DVC repository in which every job has run."""
-    monkeypatch.chdir(tmp_path)
-    subprocess.run(["git", "init", "-q"], check=True)
-    subprocess.run(["dvc", "init", "-q"], check=True)
-    Path("config").mkdir()
-    Path("config/config.yaml").write_text("sampling: {steps: 3}\n")
-    Path("config/smoke.yaml").write_text("name: smoke\ndistillation: {batch: 4}\n")
-    Path("config/experiments.yaml").write_text("runs: {a: {rows: seen}, b: {}}\n")
-    Path(".gitignore").write_text("results/\n")
-    Path("code.py").write_text("code")
-    for one in JOBS:
-        make(one, "first")
-    return tmp_path
+from randcond.versions.origin import describe
+from randcond.versions.pipeline import write_pipelines
+from randcond.versions.plan import Stage, stages
+from randcond.versions.record import record
 
 
 def test_jobs_become_stages() -> None:
@@ -144,7 +92,8 @@ def test_damage_is_named_and_never_recorded(project: Path, damage: str) -> None:
     assert str(file) in refused["sample-a-0"]
     assert list(refused) == ["sample-a-0", "score-a-0"]
     assert Path("versions/smoke/dvc.lock").read_bytes() == lock
-    subprocess.run(["dvc", "checkout", "--force", file.parent], check=True, capture_output=True)
+    with Repo(".") as repo:
+        repo.checkout([str(file.parent)], force=True)
     assert file.read_bytes() == good
     assert status() == set()
 
@@ -181,3 +130,54 @@ def test_no_repository_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(UserError, match="dvc: ") as error:
         record(planned)
     assert "\n" not in str(error.value)
+
+
+def broken_off(end: Callable[[], None]) -> Callable[..., None]:
+    """What DVC writes YAML by, ending after half of it."""
+
+    def dump(_: object, __: object, stream: IO[str]) -> None:
+        stream.write("schema: '2.0'\nstages:\n")
+        stream.flush()
+        end()
+
+    return dump
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_record_survives_its_writer(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded(JOBS)
+    before = LOCK.read_bytes()
+    make(JOBS[-1], "second")
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr("ruamel.yaml.YAML.dump", broken_off(interrupt))
+        recorded(JOBS)
+    assert LOCK.read_bytes() == before
+    if (child := os.fork()) == 0:
+        try:
+            monkeypatch.setattr("ruamel.yaml.YAML.dump", broken_off(lambda: os.kill(os.getpid(), signal.SIGKILL)))
+            recorded(JOBS)
+        finally:
+            os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert LOCK.read_bytes() == before
+    assert recorded(JOBS).new == NAMES[-1:]
+    assert status() == set()
+    assert list(LOCK.parent.glob(".*")) == []
+
+
+@pytest.mark.parametrize("content", ["", "stages: {student-a-0", "<<<<<<< HEAD\n"])
+def test_a_broken_record_names_the_way_out(project: Path, content: str) -> None:
+    write_pipelines(stages(JOBS), SOURCE)
+    LOCK.write_text(content)
+    for use in (lambda: record(stages(JOBS)), lambda: describe("smoke", "a")):
+        with pytest.raises(UserError, match=rf"^{LOCK}: broken, .* `git checkout -- {LOCK}`") as error:
+            use()
+        assert "\n" not in str(error.value)
+
+
+def test_a_list_of_files_in_use_that_was_cut_short_is_begun_anew(project: Path) -> None:
+    Path(".dvc/tmp/rwlock").write_text('{"write": {')
+    assert recorded(JOBS).new == NAMES

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import dvc.api
-import yaml
 from dvc.exceptions import DvcException
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.provenance import read_made_with
+from randcond.versions.lock import locked_stages
 from randcond.versions.pipeline import pipeline_file
 
 
@@ -22,7 +22,7 @@ def describe(world: str, run: str, revision: str | None = None) -> str:
         revision: Git revision of the record; None: dvc.lock as it is.
 
     Raises:
-        UserError: If nothing is recorded for that run.
+        UserError: If nothing is recorded for that run, or a dvc.lock is broken.
     """
     locks = {name: _lock(pipeline_file(name).with_suffix(".lock"), revision) for name in (world, "assets")}
     stages = {stage: entry for lock in locks.values() for stage, entry in lock.items()}
@@ -42,13 +42,11 @@ def describe(world: str, run: str, revision: str | None = None) -> str:
 
 def _lock(path: Path, revision: str | None) -> dict[str, Any]:
     if revision is None:
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    else:
-        done = subprocess.run(["git", "show", f"{revision}:{path}"], capture_output=True, text=True)
-        if done.returncode and "exists on disk" not in done.stderr and "does not exist" not in done.stderr:
-            raise UserError(f"{revision}: {done.stderr.strip().splitlines()[-1]}")
-        text = done.stdout
-    return (yaml.safe_load(text) or {}).get("stages", {})
+        return locked_stages(path, path.read_bytes()) if path.is_file() else {}
+    done = subprocess.run(["git", "show", f"{revision}:{path}"], capture_output=True, text=True)
+    if done.returncode and "exists on disk" not in done.stderr and "does not exist" not in done.stderr:
+        raise UserError(f"{revision}: {done.stderr.strip().splitlines()[-1]}")
+    return {} if done.returncode else locked_stages(path, done.stdout)
 
 
 def _collect(name: str, stages: dict[str, Any], ordered: list[str]) -> None:

@@ -1,18 +1,17 @@
 """Record in dvc.lock, and keep in DVC's cache, what Snakemake calls up to date; nothing else."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dvc.exceptions import DvcException
-from dvc.repo import Repo, lock_repo
 from dvc_data.hashfile.tree import Tree
 
-from randcond.jobs.errors import UserError
+from randcond.versions.lock import insist_whole, write_lock
 from randcond.versions.pipeline import pipeline_file
 from randcond.versions.plan import Job, Stage, within
+from randcond.versions.repository import opened
 
 Hashes = dict[str, str]  # path -> MD5
 
@@ -34,20 +33,6 @@ class Recorded:
     unfinished: list[str] = field(default_factory=list)
 
 
-@contextmanager
-def opened() -> Iterator[Any]:
-    """DVC's repository in the current folder, locked.
-
-    Raises:
-        UserError: If there is none, or somebody else uses it.
-    """
-    try:
-        with Repo(".") as repo, lock_repo(repo):
-            yield repo
-    except DvcException as error:
-        raise UserError(f"dvc: {_first_line(error)}") from None
-
-
 def record(stages: list[Stage]) -> Recorded:
     """Record the stages that are up to date, whole, and made from what is recorded itself.
 
@@ -58,13 +43,12 @@ def record(stages: list[Stage]) -> Recorded:
         stages: All stages of a world, each after those it depends on, in agreement with dvc.yaml.
 
     Raises:
-        UserError: If DVC cannot be used here.
+        UserError: If DVC cannot be used here, or a dvc.lock is broken.
     """
     found = Recorded()
     doubtful: list[str] = []  # outs that are not as recorded
     with opened() as repo:
-        files = {world: str(pipeline_file(world)) for world in {stage.world for stage in stages}}
-        known = {(world, one.name): one for world, file in files.items() for one in repo.stage.load_all(file)}
+        known = _known({stage.world for stage in stages}, repo)
         changed: dict[str, list[Any]] = {}
         for stage in stages:
             entry = known[stage.world, stage.name]
@@ -83,9 +67,22 @@ def record(stages: list[Stage]) -> Recorded:
                 found.new.append(stage.name)
             else:
                 found.kept.append(stage.name)
-        for several in changed.values():
-            several[0].dvcfile.dump_stages(several, update_pipeline=False)
+        for world, several in changed.items():
+            write_lock(pipeline_file(world).with_suffix(".lock"), several, repo)
     return found
+
+
+def _known(worlds: set[str], repo: Any) -> dict[tuple[str, str], Any]:
+    """DVC's stages, by world and name."""
+    known: dict[tuple[str, str], Any] = {}
+    for world in worlds:
+        file = pipeline_file(world)
+        try:
+            known |= {(world, one.name): one for one in repo.stage.load_all(str(file))}
+        except DvcException:
+            insist_whole(file.with_suffix(".lock"))
+            raise
+    return known
 
 
 def _reason(stage: Stage, entry: Any, doubtful: list[str]) -> str | None:
@@ -138,7 +135,3 @@ def _hashes(out: Any, found: Any) -> Hashes:
 
 def _part(hashes: Hashes, path: str) -> Hashes:
     return {name: value for name, value in hashes.items() if within(name, [path])}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
