@@ -300,6 +300,8 @@ def test_end_to_end_and_killed_half_way(
 
     with monkeypatch.context() as patch:
         patch.setattr(Distillation, "forward", killed)
+        if by == "signal":
+            patch.setattr("randcond.jobs.provenance.machine", lambda: {"processor": "another"})
         torch.manual_seed(2)
         with pytest.raises(KeyboardInterrupt if by == "interrupt" else UserError):
             stage.distil(arguments)
@@ -313,6 +315,7 @@ def test_end_to_end_and_killed_half_way(
     stage.distil(arguments)
     assert min(steps) == first  # the last checkpoint before step 5, or the state when the signal came
     resumed, resumed_history = finished(arguments)
+    assert len(resumed_history[0].pop("made_with", [])) == (2 if by == "signal" else 0)
     assert resumed_history == history
     assert resumed.keys() == weights.keys()
     assert all(torch.equal(resumed[name], weights[name]) for name in weights)

@@ -1,6 +1,7 @@
 """What a job was made with: the git commit, package versions and the machine, written into its log."""
 
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -16,14 +17,36 @@ PACKAGES = (
 SOURCES = Path(__file__).resolve().parents[4]
 MADE_WITH = "made with "  # the log's line: this, then JSON
 
+log = logging.getLogger("randcond")
+
 
 def made_with() -> dict[str, Any]:
     """``{"commit", "versions", "machine"}`` of this process, all texts."""
     return {"commit": commit(SOURCES), "versions": versions(), "machine": machine()}
 
 
+def environment_of(made: dict[str, Any]) -> dict[str, Any]:
+    """What of such a record the bits of a result may depend on, the code apart."""
+    return {"versions": made["versions"], "machine": made["machine"]}
+
+
+def taken_part(before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records of those who have worked on something so far and, if its environment is none of theirs, this process's.
+
+    If there are others than this process's environment, the log is told: a record with them as ``also``.
+    """
+    mine = made_with()
+    others = [made for made in before if environment_of(made) != environment_of(mine)]
+    if others:
+        log.debug("%s%s", MADE_WITH, json.dumps({**mine, "also": others}))
+    return before if len(others) < len(before) else [*before, mine]
+
+
 def read_made_with(log: str) -> dict[str, Any] | None:
-    """The last such record in a log's text, with the time ``at`` which it was written; None if there is none."""
+    """The last such record in a log's text, with the time ``at`` which it was written; None if there is none.
+
+    If others took part in what it made, their records are its ``also``.
+    """
     for line in reversed(log.splitlines()):
         before, found, text = line.partition(f" {MADE_WITH}{{")
         if found:

@@ -157,7 +157,7 @@ def _load_text_encoder(folder: Path) -> tuple[CLIPTextModel, CLIPTokenizer]:
 def _write(output: Path, fitted: Fitted, write: Callable[[Path], object]) -> None:
     with atomic_path(output) as partial:
         write(partial)
-        write_json(partial / "history.json", fitted.history)
+        write_json(partial / "history.json", fitted.record())
 
 
 PARTS = {

@@ -311,7 +311,10 @@ def read_histories(paths: Iterable[Path]) -> Histories:
     """
     histories: Histories = {}
     for path in sorted(paths):
-        entries: list[dict[str, float]] = parse(list[dict[str, Number]], read_json(path), path)
+        content = read_json(path)
+        if isinstance(content, list) and content and isinstance(content[0], dict):
+            content[0].pop("made_with", None)  # see training.loop; the log says it too
+        entries: list[dict[str, float]] = parse(list[dict[str, Number]], content, path)
         if not all("step" in entry and entry.get("loss", 0) > 0 for entry in entries):
             raise UserError(f"{path}: an entry without a step or without a loss above 0")
         histories[run_and_seed(path)] = entries

@@ -14,14 +14,17 @@ JOBS = ("student", "score")  # whose logs are shown
 
 @dataclass(frozen=True)
 class Origin:
-    """One job of a run: when, from which commit and in which environment (a number) it was made; None: unknown."""
+    """One job of a run: when, from which commit and in which environments (their numbers) it was made.
+
+    The last environment is the one that ended it, at that time and commit; None, and no environments: unknown.
+    """
 
     run: str
     seed: int
     job: str
     at: str | None
     commit: str | None
-    environment: int | None
+    environments: tuple[int, ...]
     scores_md5: str
 
 
@@ -57,8 +60,11 @@ def _row(
     run: str, seed: int, job: str, made: dict[str, Any] | None, environments: list[Environment], digest: str
 ) -> Origin:
     if made is None:
-        return Origin(run, seed, job, None, None, None, digest)
-    environment = Environment(made["machine"], made["versions"])
-    if environment not in environments:
-        environments.append(environment)
-    return Origin(run, seed, job, made["at"], made["commit"], environments.index(environment) + 1, digest)
+        return Origin(run, seed, job, None, None, (), digest)
+    numbers = []
+    for one in [*made.get("also", []), made]:
+        environment = Environment(one["machine"], one["versions"])
+        if environment not in environments:
+            environments.append(environment)
+        numbers.append(environments.index(environment) + 1)
+    return Origin(run, seed, job, made["at"], made["commit"], tuple(numbers), digest)

@@ -105,7 +105,7 @@ def save(
     """Write the history, and the pipeline with the student's averaged (``weights`` is ``"ema"``) or raw weights."""
     if weights == "ema" and fitted.ema is not None:
         fitted.ema.copy_to(student.parameters())
-    write_json(history, fitted.history)
+    write_json(history, fitted.record())
     save_pipeline(teacher.pipeline, student, folder)
 
 

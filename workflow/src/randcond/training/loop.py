@@ -20,6 +20,7 @@ from torch import nn
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.progress import Progress
+from randcond.jobs.provenance import taken_part
 from randcond.jobs.stopping import asked_to_stop
 from randcond.training.checkpoint import Checkpoint
 
@@ -61,11 +62,22 @@ class Fitted:
 
     Attributes:
         history: One dict of mean losses for every ``log_every`` steps, with the ``step`` they end at.
+        made_with: What it was made with, of each environment that took part: more than one if it was resumed in
+            another. Empty without a checkpoint.
         ema: Moving average of the parameters of ``averaged``, or None.
     """
 
     history: list[dict[str, float]]
+    made_with: list[dict[str, Any]]
     ema: MovingAverage | None
+
+    def record(self) -> list[dict[str, Any]]:
+        """The history for a file. Where several environments took part, its first entry names them as ``made_with``.
+
+        The first, as DVC plots no entries that have more keys than that.
+        """
+        more = {"made_with": self.made_with} if len(self.made_with) > 1 else {}
+        return [entry | more if i == 0 else entry for i, entry in enumerate(self.history)]
 
 
 def fit(
@@ -127,7 +139,7 @@ def fit(
                 run.stop(signal())
             if logged and not ended:
                 run.save_if_due()
-    return Fitted(run.history, ema)
+    return Fitted(run.history, run.made_with, ema)
 
 
 class _Run:
@@ -136,6 +148,7 @@ class _Run:
     Attributes:
         done: Steps that are done.
         history: See :class:`Fitted`.
+        made_with: See there.
     """
 
     def __init__(
@@ -156,11 +169,15 @@ class _Run:
         if accelerator.scaler is not None:  # fp16's: without it a resumed run would skip other steps
             self._parts["scaler"] = accelerator.scaler
         self.done, self.history = 0, list[dict[str, float]]()
+        self.made_with: list[dict[str, Any]] = []
         self._recent: list[torch.Tensor] = []  # losses of the steps since the last entry of the history
 
     def resume(self) -> None:
         """Go on where the checkpoint is, if there is one."""
-        state = self._checkpoint.load() if self._checkpoint is not None else None
+        if self._checkpoint is None:
+            return
+        state = self._checkpoint.load()
+        self.made_with = taken_part(state.get("made_with", []) if state else [])
         if state is None:
             return
         self.done, self.history = state["step"], state["history"]
@@ -228,7 +245,8 @@ class _Run:
 
     def _state(self) -> dict[str, Any]:
         parts = {name: part.state_dict() for name, part in self._parts.items()}
-        return {"step": self.done, "history": self.history, "recent": self._recent, "ema": None, **parts}
+        known = {"step": self.done, "history": self.history, "recent": self._recent, "made_with": self.made_with}
+        return {**known, "ema": None, **parts}
 
 
 def _step(accelerator: Accelerator, wrapped: nn.Module, recipe: Recipe, step: int) -> dict[str, torch.Tensor]:

@@ -63,13 +63,18 @@ def _collect(name: str, stages: dict[str, Any], ordered: list[str]) -> None:
 def _paragraph(name: str, entry: dict[str, Any], revision: str | None) -> str:
     lines = [name, f"  command: {entry['cmd']}"]
     for made in _made_with(entry, revision):
-        lines += [f"  made {made['at']} at commit {made['commit']}"]
-        lines += [f"  machine: {_pairs(made['machine'])}", f"  packages: {_pairs(made['versions'])}"]
+        lines += [f"  made {made['at']} at commit {made['commit']}", *_environment(made)]
+        for other in made.get("also", []):
+            lines += [f"  begun before in another environment, at commit {other['commit']}", *_environment(other)]
     for file, values in entry.get("params", {}).items():
         lines += [f"  {file}: {key} = {value}" for key, value in values.items()]
     for kind in ("deps", "outs"):
         lines += [f"  {kind[:-1]} {one['path']} md5 {one['md5']}" for one in entry.get(kind, [])]
     return "\n".join(lines)
+
+
+def _environment(made: dict[str, Any]) -> list[str]:
+    return [f"  machine: {_pairs(made['machine'])}", f"  packages: {_pairs(made['versions'])}"]
 
 
 def _made_with(entry: dict[str, Any], revision: str | None) -> list[dict[str, Any]]:
