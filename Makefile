@@ -61,7 +61,7 @@ restore: .venv/ready  ## recorded results out of DVC's cache or remote; nothing 
 	$(call VERSIONS,restore)
 
 share: .venv/ready  ## push recorded results: make share REMOTE=<folder, ssh://..., s3://...>
-	$(call VERSIONS,share) --remote "$(or $(REMOTE),$(error say where: make share REMOTE=...))"
+	@$(call VERSIONS,share) --remote "$(or $(REMOTE),$(error say where: make share REMOTE=...))"
 
 provenance: .venv/ready  ## what made the numbers of a run: make provenance RUN=seen-rc-animals [REV=<git revision>]
 	@$(call VERSIONS,provenance) --run "$(or $(RUN),$(error say of which run: make provenance RUN=...))" $(if $(REV),--rev $(REV))

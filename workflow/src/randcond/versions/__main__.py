@@ -15,7 +15,7 @@ from randcond.versions.origin import describe
 from randcond.versions.pipeline import Source, pipeline_file, write_pipelines, write_settings
 from randcond.versions.plan import DEFAULT_WORLD, Stage, plan
 from randcond.versions.record import Recorded, record
-from randcond.versions.restore import clean, fetch, share
+from randcond.versions.restore import REMOTE, clean, fetch, share
 
 # what a world can be asked for, and the folder of results that shows that it was
 TARGETS = {"all": "prompts", "teacher": "make_teacher"}
@@ -24,6 +24,7 @@ TARGETS = {"all": "prompts", "teacher": "make_teacher"}
 def main(argv: list[str] | None = None) -> None:
     """Run one command; an error for the user is one line."""
     logging.getLogger("dvc").setLevel(logging.ERROR)  # no progress bars either
+    logging.getLogger("dvc_data").setLevel(logging.CRITICAL)  # tracebacks, with the remote's address
     arguments = parser().parse_args(argv)
     try:
         arguments.command(arguments)
@@ -117,8 +118,12 @@ def _share(arguments: argparse.Namespace) -> None:
     """record what is up to date and push it to a remote"""
     found, world = _record_all(arguments)
     _say(found, world)
-    share(arguments.remote)
-    print("pushed; commit .dvc/config and the dvc.lock files with git, then others can `make restore`", file=sys.stderr)
+    if share(arguments.remote):
+        text = "commit the dvc.lock files with git; the address holds credentials, so it is in .dvc/config.local, not"
+        text += f" committed: others need `dvc remote add --local -d {REMOTE} <url>` before they `make restore`"
+    else:
+        text = "commit .dvc/config and the dvc.lock files with git, then others can `make restore`"
+    print(f"pushed; {text}", file=sys.stderr)
 
 
 def _provenance(arguments: argparse.Namespace) -> None:

@@ -1,0 +1,127 @@
+"""What comes from a remote is what was recorded, or is refused; where its address is kept."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.exceptions import CheckoutError
+from dvc.repo import Repo
+from recorded_project import JOBS, LOCK, OUT, PIPELINE, recorded, status
+
+from randcond.jobs.errors import UserError
+from randcond.versions import restore
+from randcond.versions.__main__ import main
+
+SCORES, SAMPLES = f"{OUT}/scores/a/0.json", f"{OUT}/samples/a/0"
+CONFIG, LOCAL = Path(".dvc/config"), Path(".dvc/config.local")
+SECRET = "https://user:hunter2@host.invalid/folder"
+
+
+@pytest.fixture
+def remote(project: Path) -> Path:
+    """A remote that everything was shared to; neither cache nor results are left here."""
+    recorded(JOBS)
+    folder = project.with_name(f"{project.name}-remote")
+    assert not restore.share(str(folder))
+    forget()
+    return folder
+
+
+def forget() -> None:
+    shutil.rmtree(".dvc/cache")
+    shutil.rmtree("results", ignore_errors=True)
+
+
+def change(remote: Path, path: str, edit: Callable[[str], str]) -> None:
+    """Edit a recorded file, or a folder's listing, on the remote, behind its hash."""
+    outs = [out for stage in yaml.safe_load(LOCK.read_text())["stages"].values() for out in stage["outs"]]
+    (digest,) = [out["md5"] for out in outs if out["path"] == path]
+    stored = remote / "files/md5" / digest[:2] / digest[2:]
+    text = stored.read_text()
+    stored.chmod(0o600)
+    stored.write_text(edit(text))
+    assert stored.read_text() != text
+
+
+def present() -> set[str]:
+    return {str(path) for path in Path("results").rglob("*") if path.is_file()}
+
+
+def test_what_was_shared_is_restored(remote: Path) -> None:
+    restore.fetch([PIPELINE])
+    restore.clean([PIPELINE])
+    assert len(present()) == 13
+    assert status() == set()
+
+
+@pytest.mark.parametrize("verify", [True, False], ids=["shared", "another"])
+def test_changed_bytes_on_a_remote_are_refused(remote: Path, verify: bool) -> None:
+    assert "verify = True" in CONFIG.read_text()
+    if not verify:  # set up by hand
+        CONFIG.write_text(CONFIG.read_text().replace("verify = True", "verify = False"))
+    change(remote, SCORES, lambda text: text.replace("first", "forst"))
+    with pytest.raises(UserError, match=rf"dvc pull: .* {SCORES}; .*other bytes") as error:
+        restore.fetch([PIPELINE])
+    assert "\n" not in str(error.value)
+    assert SCORES not in present()
+    if verify:  # DVC's own command too
+        with Repo(".") as repo, pytest.raises(CheckoutError):
+            repo.pull([str(PIPELINE)])
+
+
+@pytest.mark.parametrize("name", ["2.zip", "../../../../escaped.zip"])
+def test_a_changed_listing_leads_nowhere(remote: Path, name: str) -> None:
+    change(remote, SAMPLES, lambda text: text.replace("1.zip", name))
+    with pytest.raises(UserError, match=f"{SAMPLES}: what is in this folder is not what was recorded"):
+        restore.fetch([PIPELINE])
+    assert present() == set()
+    assert not list(Path().rglob("escaped.zip"))
+
+
+def test_credentials_are_not_for_git(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(self: Repo, remote: str) -> None:
+        raise OSError(f"cannot connect to {self.config['remote'][remote]['url']}")
+
+    committed = CONFIG.read_text()
+    monkeypatch.setattr("randcond.versions.__main__._record_all", lambda _: (recorded(JOBS), "smoke"))
+    monkeypatch.setattr(Repo, "push", lambda self, remote: None)
+    main(["share", "--remote", SECRET])
+    assert CONFIG.read_text() == committed
+    assert SECRET in LOCAL.read_text()
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "holds credentials" in said and str(LOCAL) in said and "hunter2" not in said
+    monkeypatch.setattr(Repo, "push", refuse)
+    with pytest.raises(SystemExit):
+        main(["share", "--remote", SECRET])
+    assert "hunter2" not in capsys.readouterr().err
+    # the next one without is the one that is used
+    monkeypatch.setattr(Repo, "push", lambda self, remote: None)
+    assert not restore.share("ssh://user@host.invalid/folder")
+    with Repo(".") as repo:
+        assert repo.config["remote"]["shared"]["url"] == "ssh://user@host.invalid/folder"
+    assert "hunter2" not in CONFIG.read_text() + LOCAL.read_text()
+
+
+@pytest.mark.parametrize(
+    "address", ["/mnt/group/a@b:c", "ssh://user@host/folder", "s3://bucket/folder", "../folder", "https://host/folder"]
+)
+def test_addresses_without_credentials(address: str) -> None:
+    assert not restore.has_credentials(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        SECRET,
+        "ssh://user:pass@host/folder",
+        "s3://key:secret@bucket",
+        "https://token@host/folder",
+        "https://host/a?sig=b",
+    ],
+)
+def test_addresses_with_credentials(address: str) -> None:
+    assert restore.has_credentials(address)
