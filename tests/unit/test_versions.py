@@ -14,9 +14,10 @@ from dvc.repo import Repo
 from recorded_project import JOBS, LOCK, NAMES, OUT, PIPELINE, SOURCE, job, make, recorded, status
 
 from randcond.jobs.errors import UserError
+from randcond.versions.__main__ import main
 from randcond.versions.origin import describe
 from randcond.versions.pipeline import write_pipelines
-from randcond.versions.plan import Stage, stages
+from randcond.versions.plan import Stage, behind_link, stages
 from randcond.versions.record import record
 from randcond.versions.restore import fetch
 
@@ -182,3 +183,14 @@ def test_a_broken_record_names_the_way_out(project: Path, content: str) -> None:
 def test_a_list_of_files_in_use_that_was_cut_short_is_begun_anew(project: Path) -> None:
     Path(".dvc/tmp/rwlock").write_text('{"write": {')
     assert recorded(JOBS).new == NAMES
+
+
+@pytest.mark.parametrize("name", ["results", OUT, f"{OUT}/scores"])
+def test_results_behind_a_link_are_not_versioned(project: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert behind_link("smoke") is None
+    Path(name).rename(project / "elsewhere")
+    Path(name).symlink_to(project / "elsewhere")
+    main(["record", "--quietly", "--configfile", "config/smoke.yaml"])
+    said = capsys.readouterr().err
+    assert said.startswith(f"not versioned: {name} is a symbolic link") and f"mount --bind TARGET {name}" in said
+    assert said.count("\n") == 1

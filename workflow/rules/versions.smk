@@ -2,6 +2,10 @@
 include: "functions/versions.smk"
 
 
+onstart:
+    warn_of_links()
+
+
 onsuccess:
     record_versions()
 

@@ -1,5 +1,13 @@
 import subprocess
 
+from randcond.versions.plan import behind_link
+
+
+def warn_of_links():
+    """Say beforehand what `record` would say after hours: that the run will not be versioned."""
+    if why := behind_link(CONFIG.name):
+        print(f"not versioned: {why}", file=sys.stderr)
+
 
 def record_versions():
     """Let DVC record what is up to date. `dvc repro` (DVC_STAGE) records its stages itself, with settings of now."""

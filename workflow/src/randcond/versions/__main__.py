@@ -13,7 +13,7 @@ from randcond.jobs.errors import UserError
 from randcond.jobs.yaml_file import read_yaml
 from randcond.versions.origin import describe
 from randcond.versions.pipeline import Source, pipeline_file, write_pipelines, write_settings
-from randcond.versions.plan import DEFAULT_WORLD, Stage, plan
+from randcond.versions.plan import DEFAULT_WORLD, Stage, behind_link, plan
 from randcond.versions.record import Recorded, record
 from randcond.versions.restore import REMOTE, clean, fetch, share
 
@@ -71,6 +71,8 @@ def _record_all(arguments: argparse.Namespace) -> tuple[Recorded, str]:
     for needed, what in ((Path(".dvc/config"), "no .dvc folder"), (Path(".git"), "no git repository")):
         if not needed.exists():
             raise UserError(f"{what} here")
+    if linked := behind_link(_source(arguments)[1]):
+        raise UserError(linked)
     source, stages = _plan(arguments)
     write_pipelines(stages, source)
     return record(stages), stages[-1].world

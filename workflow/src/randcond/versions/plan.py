@@ -118,6 +118,18 @@ def stages(jobs: Iterable[Job]) -> list[Stage]:
     ]
 
 
+def behind_link(world: str) -> str | None:
+    """Why nothing of a world can be versioned: which folder of results is a symbolic link; None if there is none."""
+    own = Path("results", world)
+    for folder in [Path("results"), own, Path("results/assets"), *sorted(own.glob("*"))]:
+        if folder.is_symlink() and folder.is_dir():
+            return (
+                f"{folder} is a symbolic link, and DVC follows none out of its repository; mount the other disk there"
+                f" (mount --bind TARGET {folder}), or move the whole checkout to it"
+            )
+    return None
+
+
 def within(path: str, folders: Iterable[str]) -> str | None:
     """The one of ``folders`` that ``path`` is or lies in, if any."""
     return next((folder for folder in folders if path == folder or path.startswith(f"{folder}/")), None)
