@@ -23,9 +23,25 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return Checkout(tmp_path_factory.mktemp("paper"))
 
 
-def jobs(checkout: Checkout, *arguments: str) -> dict[str, int]:
+def dry_run(checkout: Checkout, *arguments: str) -> str:
+    """What would be done, with commands."""
+    return checkout.snakemake("--dry-run", "--printshellcmds", *arguments).stdout
+
+
+@pytest.fixture(scope="module")
+def paper(checkout: Checkout) -> str:
+    """The dry run of the paper's world."""
+    return dry_run(checkout, "--configfile", "config/paper.yaml")
+
+
+@pytest.fixture(scope="module")
+def emoji(checkout: Checkout) -> str:
+    """The dry run of a small world, with other GPUs than its configuration's."""
+    return dry_run(checkout, "--configfile", "config/smoke.yaml", "--set-resources", "student:gpu=2")
+
+
+def jobs(output: str) -> dict[str, int]:
     """Job counts by rule of a dry run."""
-    output = checkout.snakemake("--dry-run", "--quiet", "host", *arguments).stdout
     lines = output.split("-----------  -------\n", 1)[-1].splitlines() if "-----------" in output else []
     counts = {}
     for line in lines:
@@ -35,37 +51,38 @@ def jobs(checkout: Checkout, *arguments: str) -> dict[str, int]:
     return counts
 
 
-def test_all_of_it(checkout: Checkout) -> None:
-    assert jobs(checkout, "--configfile", "config/paper.yaml") == JOBS
+def test_all_of_it(paper: str) -> None:
+    assert jobs(paper) == JOBS
 
 
 def test_the_full_grid(checkout: Checkout) -> None:
     # 9 choices of p(t), random conditioning without unseen texts (all drawn on 41 shards), 8 students of figure 7
     more = {"student": 18, "score": 18, "sample": 10 * 41 + 8 * 30}
     expected = {rule: count + more.get(rule, 0) for rule, count in JOBS.items()}
-    assert jobs(checkout, "--configfile", "config/paper.yaml", "--config", "grid=full") == expected
+    assert jobs(dry_run(checkout, "--configfile", "config/paper.yaml", "--config", "grid=full")) == expected
 
 
 def test_stable_diffusion_2(checkout: Checkout) -> None:
     # no calibration; D rendered alone; 8 students, of which three and the teacher are drawn on 41 shards
-    planned = jobs(checkout, "--configfile", "config/paper.yaml", "config/sd21.yaml")
+    planned = jobs(dry_run(checkout, "--configfile", "config/paper.yaml", "config/sd21.yaml"))
     expected = {"student": 8, "score": 9, "render": 213, "sample": 4 * 41 + 5 * 30, "cost": 6}
     assert planned == {rule: n for rule, n in {**JOBS, **expected}.items() if rule != "calibrate"}
 
 
 def test_fetching_is_apart(checkout: Checkout) -> None:
-    assert jobs(checkout, "--configfile", "config/paper.yaml", "--", "fetch") == {"fetch": 1, "fetch_asset": 9}
+    fetched = dry_run(checkout, "--configfile", "config/paper.yaml", "--", "fetch")
+    assert jobs(fetched) == {"fetch": 1, "fetch_asset": 9}
     # once everything is there, nothing else asks for the network
     for line in (checkout.folder / "config/assets.yaml").read_text().splitlines():
         if line and not line.startswith((" ", "#")):
             (checkout.folder / "results/assets" / line.split(":")[0]).mkdir(parents=True)
-    assert jobs(checkout, "--configfile", "config/paper.yaml") == {k: v for k, v in JOBS.items() if k != "fetch_asset"}
+    planned = jobs(dry_run(checkout, "--configfile", "config/paper.yaml"))
+    assert planned == {rule: n for rule, n in JOBS.items() if rule != "fetch_asset"}
 
 
-def test_students_wait_for_the_teacher(checkout: Checkout) -> None:
-    planned = checkout.snakemake("--dry-run", "--configfile", "config/paper.yaml").stdout
+def test_students_wait_for_the_teacher(paper: str) -> None:
     waiting = {}
-    for block in planned.split("\nrule ")[1:]:
+    for block in paper.split("\nrule ")[1:]:
         if block.startswith("score:"):
             wildcards = block.split("wildcards: run=")[1]
             waiting[wildcards.split(",")[0]] = "calibration.json" in block.split("output:")[0]
@@ -73,26 +90,22 @@ def test_students_wait_for_the_teacher(checkout: Checkout) -> None:
     assert [run for run, waits in waiting.items() if not waits] == ["teacher"]
 
 
-def test_bk_sdms_rows_have_its_recipe(checkout: Checkout) -> None:
-    output = checkout.snakemake("--dry-run", "--printshellcmds", "--configfile", "config/paper.yaml").stdout
-    commands = [line for line in output.splitlines() if "randcond.students.distil" in line]
+def test_bk_sdms_rows_have_its_recipe(paper: str) -> None:
+    commands = [line for line in paper.splitlines() if "randcond.students.distil" in line]
     own = {line.split("--name ")[1].split("/")[0] for line in commands if '"null_text": 0.0' in line}
     assert own == {"copied-plain-real", "b-small-plain-real", "b-tiny-plain-real"}
     assert own == {line.split("--name ")[1].split("/")[0] for line in commands if "captions-real-augmented/" in line}
     assert all('"null_text": 0.1' in line for line in commands if line.split("--name ")[1].split("/")[0] not in own)
 
 
-def test_gpus_belong_to_the_job(checkout: Checkout) -> None:
-    output = checkout.snakemake("--dry-run", "--printshellcmds", "--configfile", "config/paper.yaml").stdout
-    assert output.count("randcond.jobs.launch --gpus 4 randcond.students.distil") == JOBS["student"]
-    assert output.count("randcond.jobs.launch --gpus 1 randcond.renders.render") == JOBS["render"]
-    fewer = ("--configfile", "config/paper.yaml", "--set-resources", "student:gpu=2")
-    output = checkout.snakemake("--dry-run", "--printshellcmds", *fewer).stdout
-    assert output.count("randcond.jobs.launch --gpus 2 randcond.students.distil") == JOBS["student"]
+def test_gpus_belong_to_the_job(paper: str, emoji: str) -> None:
+    assert paper.count("randcond.jobs.launch --gpus 4 randcond.students.distil") == JOBS["student"]
+    assert paper.count("randcond.jobs.launch --gpus 1 randcond.renders.render") == JOBS["render"]
+    assert emoji.count("randcond.jobs.launch --gpus 2 randcond.students.distil") == 5
 
 
-def test_the_emoji_world_needs_none_of_it(checkout: Checkout) -> None:
-    counts = jobs(checkout, "--configfile", "config/smoke.yaml")
+def test_the_emoji_world_needs_none_of_it(emoji: str) -> None:
+    counts = jobs(emoji)
     assert not {"fetch_asset", "calibrate"} & counts.keys()
     assert counts["student"] == 5
 
