@@ -73,10 +73,11 @@ def build(settings: inputs.Settings, files: Files, output: Path) -> None:
     drawn = paper_figures.read(files.figures)
     claims = ledger.judged(settings.claims, scores, {one.name: one.measured for one in drawn})
     made, environments = origins.origins(scores, files.logs)
+    elsewhere = origins.elsewhere(made, environments)
     with atomic_path(output) as folder:
         (folder / "tables").mkdir(parents=True)
         (folder / "figures").mkdir()
-        _write_tables(settings, parts, metrics, folder / "tables")
+        _write_tables(settings, parts, metrics, elsewhere, folder / "tables")
         ledger.tidy(claims).to_csv(folder / "tables/claims.csv", index=False, lineterminator="\n")
         _copy_sources(scores, files.costs, drawn, folder)
         probability_svg, curves = figures.probability_curves(settings.runs, folder / "figures")
@@ -99,6 +100,7 @@ def build(settings: inputs.Settings, files: Files, output: Path) -> None:
             student_costs=_student_costs(settings, files, folder / "tables"),
             origins=made,
             environments=environments,
+            elsewhere=elsewhere,
             versions=provenance.versions(),
             machine=provenance.machine(),
             commit=provenance.commit(SOURCES),
@@ -108,12 +110,16 @@ def build(settings: inputs.Settings, files: Files, output: Path) -> None:
 
 
 def _write_tables(
-    settings: inputs.Settings, parts: dict[str, list[tables.Part]], metrics: list[tables.Metric], folder: Path
+    settings: inputs.Settings,
+    parts: dict[str, list[tables.Part]],
+    metrics: list[tables.Metric],
+    elsewhere: list[origins.Elsewhere],
+    folder: Path,
 ) -> None:
     head = page.measured_head(settings)
     for name, table in parts.items():
         tables.tidy(name, table, metrics).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
-        note = page.interval_note(table)
+        note = page.table_note(table, elsewhere)
         text = latex.tabular(settings.tables[name].title, table, metrics, page.PAPER_HEAD, head, note)
         (folder / f"{name}.tex").write_text(text, encoding="utf-8")
 

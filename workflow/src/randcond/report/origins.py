@@ -1,6 +1,7 @@
 """Where each run's numbers come from: what its jobs were made with, and the hash that leads to all of their inputs."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,17 @@ class Environment:
     versions: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """A job of a replicate that ran on another kind of machine, ``kind``, than that of most seeds of its run."""
+
+    run: str
+    seed: int
+    job: str
+    kind: str
+    usual: str
+
+
 def origins(scores: dict[str, list[Score]], logs: Iterable[Path]) -> tuple[list[Origin], list[Environment]]:
     """One row for the training and one for the scoring of each score, and the environments that they name.
 
@@ -68,3 +80,29 @@ def _row(
             environments.append(environment)
         numbers.append(environments.index(environment) + 1)
     return Origin(run, seed, job, made["at"], made["commit"], tuple(numbers), digest)
+
+
+def elsewhere(rows: Iterable[Origin], environments: list[Environment]) -> list[Elsewhere]:
+    """The jobs on another kind of machine than the same job of most seeds of their run; of halves, the first counts."""
+    known = [(row, _kind([environments[i - 1].machine for i in row.environments])) for row in rows if row.environments]
+    kinds: dict[tuple[str, str], Counter[str]] = {}
+    for row, kind in known:
+        kinds.setdefault((row.run, row.job), Counter())[kind] += 1
+    usual = {key: counted.most_common(1)[0][0] for key, counted in kinds.items()}
+    return [
+        Elsewhere(row.run, row.seed, row.job, kind, usual[row.run, row.job])
+        for row, kind in known
+        if kind != usual[row.run, row.job]
+    ]
+
+
+def _kind(machines: list[dict[str, str]]) -> str:
+    """What of the machines, one after another, the bits of a result depend on.
+
+    Records from before they named instructions have the processor's name.
+    """
+    kinds = []
+    for machine in machines:
+        gpus = sorted(set(machine.get("GPU", "none").split(", ")) - {"none"})
+        kinds.append(", ".join([machine.get("instructions") or machine.get("processor", "unknown"), *gpus]))
+    return ", then ".join(dict.fromkeys(kinds))

@@ -15,7 +15,7 @@ from randcond.report.figures import Curve, conditioning_name
 from randcond.report.grids import FilledGrid, data_uri
 from randcond.report.inputs import Calibration, LlmSummary, PromptsSummary, Score, Settings, StudentCost
 from randcond.report.machine import Cost
-from randcond.report.origins import Environment, Origin
+from randcond.report.origins import Elsewhere, Environment, Origin
 from randcond.report.paper_figures import PaperFigure
 from randcond.report.tables import (
     NONE,
@@ -59,6 +59,7 @@ class Content:
     student_costs: dict[str, StudentCost]
     origins: list[Origin]
     environments: list[Environment]
+    elsewhere: list[Elsewhere]
     versions: dict[str, str]
     machine: dict[str, str]
     commit: str
@@ -69,6 +70,18 @@ def measured_head(settings: Settings) -> str:
     """The heading of the measured columns: the world, and its variant if it has another name."""
     variant = "" if settings.name == settings.world else f", {settings.name} settings"
     return f"measured ({settings.world} world{variant})"
+
+
+def table_note(parts: list[Part], elsewhere: list[Elsewhere]) -> str:
+    """What stands behind the ± of a table, and whether seeds of its runs were made on different kinds of machine."""
+    shown = {line.run for part in parts for line in part.lines if line.seeds > 1}
+    mixed = [run for run in dict.fromkeys(one.run for one in elsewhere) if run in shown]
+    if not mixed:
+        return interval_note(parts)
+    return (
+        f"{interval_note(parts)} Seeds of {', '.join(mixed)} were made on more than one kind of machine, whose other"
+        " rounding is then in the interval too: which, stands where the numbers are from."
+    )
 
 
 def interval_note(parts: list[Part]) -> str:
@@ -143,7 +156,7 @@ def render(settings: Settings, content: Content, templates: Path) -> str:
         paper_metrics=paper_metrics,
         paper_head=PAPER_HEAD,
         measured_head=measured_head(settings),
-        notes={name: interval_note(parts) for name, parts in content.tables.items()},
+        notes={name: table_note(parts, content.elsewhere) for name, parts in content.tables.items()},
         agreements=agreements,
         claims_summary=ledger.summary(content.claims),
         learned=ledger.LEARNED,
