@@ -129,6 +129,8 @@ BAD_CONFIGS = {
     "half a recipe of the teacher": ({"make_teacher": {"denoiser": {"steps": 10}}}, "make_teacher.denoiser"),
     "name with a space": ({"name": "my world"}, "name"),
     "name of the assets' folder": ({"name": "assets"}, "name"),
+    "kept backwards": ({"distillation": {"keep_every": -1}}, "distillation.keep_every"),
+    "scored along a training that keeps nothing": ({"along": ["copied-rc"]}, "distillation.keep_every"),
     "one bootstrap sample": ({"scoring": {"bootstrap": 1}}, "scoring.bootstrap"),
 }
 
@@ -227,12 +229,14 @@ def test_unreadable_experiments(fault: str, tmp_path: Path) -> None:
     one_line(caught.value, str(file))
 
 
-def test_only_names_runs() -> None:
+@pytest.mark.parametrize("where", ["only", "along"])
+def test_runs_that_are_named_are_there(where: str) -> None:
     experiments = load_experiments(CONFIG / "experiments.yaml")
+    values = {where: ["copied-rc", "copied-cr"], "distillation": {"keep_every": 100}}
     with pytest.raises(UserError) as caught:
-        check_config({"only": ["copied-rc", "copied-cr"]}).check_experiments(experiments)
+        check_config(values).check_experiments(experiments)
     one_line(caught.value, "'copied-cr'")
-    assert "only" in str(caught.value)
+    assert f" {where}: " in str(caught.value)
 
 
 def test_d_cannot_be_larger_than_the_prompts() -> None:

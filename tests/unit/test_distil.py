@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +26,7 @@ from randcond.prompts.table import read_prompts, write_prompts
 from randcond.settings.config import Config
 from randcond.students import distil as stage
 from randcond.students.data import LatentShards, Pairs, load_data
+from randcond.students.kept import Kept
 from randcond.students.problem import Distillation
 from randcond.teachers.stable_diffusion import Teacher, draw_latents, load_pipeline
 from randcond.training import checkpoint
@@ -51,7 +52,7 @@ def arguments(tmp_path: Path, pipeline_folder: Path) -> argparse.Namespace:
         settings=json.dumps({"run": run, "recipe": recipe, "steps": 7, "count": N, "seed": 3}),
         name="tiny/3", threads=1, teacher=pipeline_folder, prompts=tmp_path / "captions.parquet",
         latents=[tmp_path / "0.safetensors"], pool=tmp_path / "pool.arrow", output=tmp_path / "student",
-        history=tmp_path / "history.json", checkpoint=tmp_path / "checkpoint",
+        history=tmp_path / "history.json", checkpoint=tmp_path / "checkpoint", unets=tmp_path / "unets",
     )  # fmt: skip
 
 
@@ -273,6 +274,14 @@ def finished(arguments: argparse.Namespace) -> tuple[dict[str, torch.Tensor], li
     return pipeline.unet.state_dict(), json.loads(arguments.history.read_text())
 
 
+def kept(arguments: argparse.Namespace) -> dict[str, dict[str, torch.Tensor]]:
+    """UNets that were kept along the training."""
+    return {
+        path.name: UNet2DConditionModel.from_pretrained(path, local_files_only=True).state_dict()
+        for path in sorted(arguments.unets.iterdir())
+    }
+
+
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize(
     ("run", "by", "first"), [({}, "signal", 6), (C_BASE, "interrupt", 4)], ids=["b-base", "c-base"]
@@ -280,14 +289,17 @@ def finished(arguments: argparse.Namespace) -> tuple[dict[str, torch.Tensor], li
 def test_end_to_end_and_killed_half_way(
     arguments: argparse.Namespace, run: dict, by: str, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change(arguments, run)
+    change(arguments, run, keep=[(3, "ema"), (5, "raw"), (7, "raw")])
     torch.manual_seed(1)
     stage.distil(arguments)
     weights, history = finished(arguments)
+    unets = kept(arguments)
+    assert unets.keys() == {"3-ema", "5-raw", "7-raw"}
     assert [entry["step"] for entry in history] == [2, 4, 6, 7]
     assert set(history[-1]) == {"step", "loss", "out", "feat"} | (set() if run else {"denoise"})
     assert not arguments.checkpoint.exists()
-    arguments.output, arguments.history = arguments.output.with_name("again"), arguments.history.with_name("again.json")
+    for name in ("output", "history", "unets"):
+        setattr(arguments, name, arguments.checkpoint.with_name(f"{name} again"))
     change(arguments, recipe={"checkpoint_minutes": 0.0})
     original = Distillation.forward
 
@@ -305,8 +317,7 @@ def test_end_to_end_and_killed_half_way(
         torch.manual_seed(2)
         with pytest.raises(KeyboardInterrupt if by == "interrupt" else UserError):
             stage.distil(arguments)
-    assert not arguments.output.exists()
-    assert not arguments.history.exists()
+    assert not any(path.exists() for path in (arguments.output, arguments.history, arguments.unets))
     steps: list[int] = []
     monkeypatch.setattr(
         Distillation, "forward", lambda self, step, rows: steps.append(step) or original(self, step, rows)
@@ -319,6 +330,9 @@ def test_end_to_end_and_killed_half_way(
     assert resumed_history == history
     assert resumed.keys() == weights.keys()
     assert all(torch.equal(resumed[name], weights[name]) for name in weights)
+    again = kept(arguments)
+    assert again.keys() == unets.keys()
+    assert all(torch.equal(again[point][name], weights[name]) for point, weights in unets.items() for name in weights)
 
 
 @pytest.mark.usefixtures("often")
@@ -326,10 +340,17 @@ def test_the_finished_pipeline(arguments: argparse.Namespace, teacher: Teacher) 
     change(arguments, steps=2)
     stage.distil(arguments)
     average, _ = finished(arguments)
-    change(arguments, recipe={"weights": "raw"})
+    assert not arguments.unets.exists()
+    change(arguments, recipe={"weights": "raw"}, keep=[(1, "raw"), (2, "ema"), (2, "raw")])
     stage.distil(arguments)
     raw, _ = finished(arguments)
     assert any(not torch.equal(average[name], raw[name]) for name in raw)
+    # what is kept is what a student is saved with, and keeping it changes no later step
+    unets = kept(arguments)
+    for expected, name in ((average, "2-ema"), (raw, "2-raw")):
+        assert all(torch.equal(unets[name][key], tensor) for key, tensor in expected.items())
+    assert any(not torch.equal(unets["1-raw"][key], tensor) for key, tensor in raw.items())
+    assert not arguments.checkpoint.exists()
     pipeline = load_pipeline(arguments.output)
     assert pipeline.unet.config["layers_per_block"] == 1
     for part in ("vae", "text_encoder"):
@@ -368,6 +389,16 @@ def test_checkpoint_of_something_else_is_refused(
     with pytest.raises(UserError, match=f"made with other {named};"):
         stage.distil(arguments)
     assert not arguments.output.exists()
+
+
+def test_kept_unets_that_are_gone_are_missed_at_once(tmp_path: Path) -> None:
+    keeping = Kept([(2, "raw"), (9, "ema")], tmp_path / "run/kept", torch.nn.Linear(1, 1))
+    with pytest.raises(UserError, match=r"run/kept/2-raw: is missing.* delete \S+/run$"):
+        keeping.after_step(6, None)  # the first step of a training that goes on
+    Kept([(2, "raw")], tmp_path / "run/kept", torch.nn.Linear(1, 1)).after_step(1, None)
+    with pytest.raises(UserError, match="2-raw: is missing"):
+        keeping.collect(tmp_path / "unets")
+    assert not list(tmp_path.iterdir())
 
 
 def test_second_process_is_refused(arguments: argparse.Namespace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from randcond.jobs.code import code_of
-from randcond.settings.workflow import shards, step_count
+from randcond.settings.workflow import kept_points, shards, step_count
 
 ROOT = Path(__file__).parents[2]
 
@@ -168,6 +168,18 @@ def test_whatever_reaches_the_shell_is_quoted() -> None:
 def test_steps_by_init() -> None:
     assert step_count({"copied": 8, "random": 15}, {"init": "random"}) == 15
     assert step_count({"copied": 8, "random": 15}, {"init": "copied"}) == 8
+
+
+@given(st.integers(1, 3000), st.integers(1, 1000), st.sampled_from([0.0, 0.9]), st.sampled_from(["raw", "ema"]))
+def test_kept_points(steps: int, every: int, ema: float, weights: str) -> None:
+    recipe = {"keep_every": every, "ema": ema, "weights": weights if ema else "raw"}
+    points = kept_points(steps, recipe)
+    assert points == sorted(set(points), key=lambda point: (point[0], point[1] == "ema"))
+    # with the pipeline's own: every so many steps and the last one, each kind of weights
+    whole = {*points, (steps, recipe["weights"])}
+    assert len(whole) == len(points) + 1
+    assert whole == {(s, k) for s in {*range(every, steps, every), steps} for k in (["raw", "ema"] if ema else ["raw"])}
+    assert kept_points(steps, recipe | {"keep_every": 0}) == []
 
 
 @given(count=st.integers(1, 10_000), size=st.integers(1, 500))

@@ -11,6 +11,7 @@ rule student:
         latents=lambda w: render_shards(run_of(w).prompts, run_of(w).images),
         pool=student_pool,
     output:
+        **UNETS,
         pipeline=directory(f"{OUT}/students/{{run}}/{{seed}}/pipeline"),
         history=f"{OUT}/students/{{run}}/{{seed}}/history.json",
     log:
@@ -23,7 +24,8 @@ rule student:
         settings=student_settings,
         checkpoint=f"{OUT}/checkpoints/{{run}}-{{seed}}",
         pool=lambda w, input: ["--pool", *input.pool] if input.pool else [],
+        unets=lambda w, output: ["--unets", output.unets] if KEEPS else [],
     shell:
         "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.students.distil --settings {params.settings:q} --name {wildcards.run:q}/{wildcards.seed:q}"
-        " --teacher {input.teacher:q} --prompts {input.prompts:q} --latents {input.latents:q} {params.pool:q}"
+        " --teacher {input.teacher:q} --prompts {input.prompts:q} --latents {input.latents:q} {params.pool:q} {params.unets:q}"
         " --output {output.pipeline:q} --history {output.history:q} --checkpoint {params.checkpoint:q} --log {log:q}"

@@ -1,4 +1,16 @@
-from randcond.settings.workflow import step_count
+from randcond.settings.workflow import kept_points, step_count
+
+KEEPS = CONFIG.distillation.keep_every > 0
+# a rule's outputs are the same for all of its jobs, and a folder that stays away would be an error
+UNETS = {"unets": directory(f"{OUT}/students/{{run}}/{{seed}}/unets")} if KEEPS else {}
+
+
+def points_of(run):
+    """Steps and kinds of weights of the UNets that a run's training keeps."""
+    steps = step_count(
+        CONFIG.distillation.steps.model_dump(), EXPERIMENTS.runs[run].model_dump()
+    )
+    return kept_points(steps, CONFIG.distillation.model_dump())
 
 
 def student_settings(wildcards):
@@ -13,6 +25,7 @@ def student_settings(wildcards):
         steps=steps,
         count=CONFIG.prompts.count,
         seed=int(wildcards.seed),
+        **({"keep": points_of(wildcards.run)} if KEEPS else {}),
     )
 
 

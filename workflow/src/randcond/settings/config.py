@@ -47,6 +47,8 @@ class Config(Section):
     """Further seeds of some runs."""
     only: list[str] = []
     """Only these runs; none named: all."""
+    along: list[str] = []
+    """Runs that are scored at every kept step too (``distillation.keep_every``): quality against steps."""
     prompts: Prompts = Prompts()
     """Prompts."""
     rendering: Rendering = Rendering()
@@ -70,7 +72,7 @@ class Config(Section):
 
     def check_experiments(self, experiments: Experiments) -> None:
         """Raise :class:`UserError` if a run is named that is not there, or there are fewer prompts than a run needs."""
-        for where, names in (("only", self.only), ("more_seeds", self.more_seeds)):
+        for where, names in (("only", self.only), ("more_seeds", self.more_seeds), ("along", self.along)):
             for name in names:
                 if name not in experiments.runs:
                     raise UserError(
@@ -91,6 +93,8 @@ class Config(Section):
             raise ValueError(
                 f"prompts.llm.count: {self.prompts.llm.count} prompts are fewer than the {self.prompts.count} to render"
             )
+        if self.along and not self.distillation.keep_every:
+            raise ValueError("along: nothing is kept along a training; set distillation.keep_every")
         if (self.prompts.benchmark or 0) > self.prompts.evaluation:
             raise ValueError(f"prompts.benchmark: there are only {self.prompts.evaluation} evaluation prompts")
         return self

@@ -128,6 +128,8 @@ class Distillation(Section):
     """Decay of the weights' moving average; 0: none is kept."""
     weights: Literal["ema", "raw"] = "ema"
     """Which weights the student is saved with."""
+    keep_every: Annotated[int, Field(ge=0)] = 0
+    """Steps from one kept UNet to the next, of raw and of averaged weights, beside the student; 0: none is kept."""
     null_text: Share = 0.1
     """Share of texts that are emptied, for classifier-free guidance."""
     mixed_precision: Precision = "no"
@@ -138,8 +140,8 @@ class Distillation(Section):
     """Time between two savings of the state."""
 
     def recipe(self, init: Literal["copied", "random"]) -> dict[str, Any]:
-        """All of it but the steps, for students whose weights come from ``init``."""
-        return self.model_dump(exclude={"steps"}) | {"learning_rate": getattr(self.learning_rate, init)}
+        """All of it but how long and what is kept, for students whose weights come from ``init``."""
+        return self.model_dump(exclude={"steps", "keep_every"}) | {"learning_rate": getattr(self.learning_rate, init)}
 
     @model_validator(mode="after")
     def _ema_exists(self) -> "Distillation":

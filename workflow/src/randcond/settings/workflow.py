@@ -14,6 +14,18 @@ def step_count(steps: dict[str, int], run: dict[str, Any]) -> int:
     return steps[run["init"]]
 
 
+def kept_points(steps: int, recipe: dict[str, Any]) -> list[tuple[int, str]]:
+    """Steps and kinds of weights (``raw`` or ``ema``) of the UNets that a training keeps beside its pipeline.
+
+    Args:
+        steps: Of the whole training. Its last step is kept too, but for the weights that the pipeline has.
+        recipe: The configuration's ``distillation``.
+    """
+    every, kinds = recipe["keep_every"], ["raw", "ema"] if recipe["ema"] else ["raw"]
+    points = [(step, kind) for step in (*range(every, steps, every), steps) for kind in kinds] if every else []
+    return [point for point in points if point != (steps, recipe["weights"])]
+
+
 def evaluation_count(experiments: dict[str, Any], run: str, benchmark: int | None, everything: int) -> int:
     """Evaluation images that a run needs: the benchmark's, unless a table or grid shows it on more prompts."""
     tables = [(table["splits"], [row["run"] for row in table["rows"]]) for table in experiments["tables"].values()]

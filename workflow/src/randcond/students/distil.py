@@ -23,6 +23,7 @@ from randcond.method.conditioning import TRAIN_TIMESTEPS, probability
 from randcond.method.losses import DistillationLoss
 from randcond.method.student import build_student, count_parameters, feature_pairs
 from randcond.students.data import load_data
+from randcond.students.kept import Kept
 from randcond.students.problem import Distillation
 from randcond.teachers.stable_diffusion import DTYPES, Teacher, load_pipeline
 from randcond.training.checkpoint import Checkpoint
@@ -34,7 +35,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def distil(arguments: argparse.Namespace) -> None:
-    """Train the student of ``arguments.settings`` and write its pipeline and loss history."""
+    """Train the student of ``arguments.settings``; write its pipeline, its loss history and what is kept on the way."""
     settings = json.loads(arguments.settings)
     run, recipe = settings["run"], SimpleNamespace(**settings["recipe"], steps=settings["steps"], cycles=1)
     set_threads(arguments.threads)
@@ -61,8 +62,14 @@ def distil(arguments: argparse.Namespace) -> None:
     checkpoint = Checkpoint(
         arguments.checkpoint, _fingerprint(arguments.teacher, data, settings), recipe.checkpoint_minutes
     )
+    keep = settings.get("keep") if accelerator.is_main_process else None
+    kept = Kept(keep or [], checkpoint.folder / "kept", loss.student)
     with checkpoint.lock() if accelerator.is_main_process else nullcontext():
-        fitted = fit(problem, recipe, arguments.name, loss.student, checkpoint, accelerator)
+        fitted = fit(
+            *(problem, recipe, arguments.name, loss.student, checkpoint, accelerator), after_step=kept.after_step
+        )
+        if keep is not None:
+            kept.collect(arguments.unets)
         if accelerator.is_main_process:
             save(teacher, loss.student, fitted, recipe.weights, arguments.output, arguments.history)
     if accelerator.is_main_process:
@@ -140,10 +147,11 @@ def _fingerprint(teacher: Path, data: list[Path], settings: dict[str, Any]) -> d
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", required=True, help="JSON: run, recipe, steps, count, seed")
+    parser.add_argument("--settings", required=True, help="JSON: run, recipe, steps, count, seed, keep")
     parser.add_argument("--name", required=True, help="shown in progress lines")
     parser.add_argument("--latents", type=Path, nargs="+", required=True)
     parser.add_argument("--pool", type=Path)
+    parser.add_argument("--unets", type=Path, help="folder for the UNets that are kept along the training")
     parser.add_argument("--threads", type=int, default=1)
     for option in ("--teacher", "--prompts", "--output", "--history", "--checkpoint"):
         parser.add_argument(option, type=Path, required=True)

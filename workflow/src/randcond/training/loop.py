@@ -6,7 +6,7 @@ knows nothing else about it, so the autoencoder, CLIP, the teacher and every stu
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
@@ -88,6 +88,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     accelerator: Accelerator | None = None,
     log_every: int = 20,
+    after_step: Callable[[int, MovingAverage | None], None] | None = None,
 ) -> Fitted:
     """Train the parameters of ``problem`` that require gradients, with AdamW.
 
@@ -100,6 +101,7 @@ def fit(
         checkpoint: Where to resume from and save to.
         accelerator: Device, processes and precision; a plain one by default.
         log_every: Steps that one entry of the history averages over.
+        after_step: Called after every step with the number of steps done and the moving average, in every process.
 
     Raises:
         UserError: If a loss or the weights stop being finite numbers, if the loss explodes (the state is kept as
@@ -129,6 +131,8 @@ def fit(
             if ema is not None and averaged is not None:
                 ema.step(averaged.parameters())
             run.add(losses)
+            if after_step is not None:
+                after_step(run.done, ema)
             asked, ended = bool(signal()), run.done == recipe.steps
             logged = ended or run.done % log_every == 0
             if logged:
