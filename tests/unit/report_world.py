@@ -124,6 +124,7 @@ class World:
         self.folder, self.settings = folder, settings_dict(seeds)
         self.scores = {(run, seed): score_dict(run, seed) for run in (*RUNS, "teacher") for seed in seeds}
         self.scores = {key: score for key, score in self.scores.items() if key[0] != "missing"}
+        self.along: dict[tuple[str, int, int, str], dict] = {}
         self.histories: list[Path] = []
         self.samples: list[Path] = []
         self.benchmarks: list[Path] = []
@@ -164,6 +165,22 @@ class World:
                     file.writestr(f"{row:05d}.png", buffer.getvalue())
             self.samples.append(path)
 
+    def score_along(self, run: str, *points: tuple[int, str]) -> None:
+        """Score steps of a run's training, by ``raw`` weights or their average (``ema``)."""
+        for step, weights in points:
+            score = score_dict(f"{run}-{step}-{weights}", 0) | {"run": run, "step": step}
+            score["protocol"]["weights"] = weights
+            self.along[run, 0, step, weights] = score
+
+    def along_files(self) -> list[Path]:
+        paths = []
+        for (run, seed, step, weights), score in self.along.items():
+            path = self.folder / f"scores/along/{run}/{seed}/{step}-{weights}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(score))
+            paths.append(path)
+        return paths
+
     def score_files(self) -> list[Path]:
         paths = []
         for (run, seed), score in self.scores.items():
@@ -174,7 +191,10 @@ class World:
         return paths
 
     def build(self) -> Path:
-        files = Files(self.score_files(), self.histories, self.samples, self.prompts, self.llm, self.benchmarks)
+        files = Files(
+            self.score_files(), self.histories, self.samples, self.prompts, self.llm, self.benchmarks,
+            along=self.along_files(),
+        )  # fmt: skip
         output = self.folder / "report"
         build(inputs.read_settings(json.dumps(self.settings)), files, output)
         return output

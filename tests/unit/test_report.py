@@ -85,7 +85,7 @@ def test_a_world_that_names_nothing_has_no_such_column(world: World) -> None:
 def test_order_of_rows_is_compared_with_the_papers() -> None:
     def line(run: str, paper: float, value: float) -> tables.Line:
         measured = {"fid": tables.Measured(value, 1.0, tables.OVER_IMAGES)}
-        return tables.Line("1", run, run, {"fid": paper}, measured, 1)
+        return tables.Line("1", run, run, {"fid": paper}, measured, [], "")
 
     lines = [line("a", 10, 1), line("b", 20, 5), line("c", 30, 5.5), line("d", 40, 0.5), line("a", 50, 1)]
     (found,) = tables.agreements(lines)

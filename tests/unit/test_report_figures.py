@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from report_world import RUNS, World, cell
+from report_world import RUNS, World, cell, score_dict
 
-from randcond.report import grids, inputs
+from randcond.report import figures, grids, inputs
 
 
 def test_single_trainings_are_drawn_hollow(tmp_path: Path) -> None:
@@ -25,6 +25,18 @@ def test_size_curves_hold_the_scores(finished: World) -> None:
     assert set(frame["size"]) == {960}
     row = frame[(frame["run"] == "seen-rc") & (frame["metric"] == "kid")].iloc[0]
     assert row["value"] == finished.scores["seen-rc", 0]["splits"]["all"]["metrics"]["kid"]["value"]
+
+
+def test_raw_weights_are_dashed(tmp_path: Path) -> None:
+    def dashes(*kinds: str) -> int:
+        scores = {weights: inputs.parse(inputs.Score, score_dict(weights, 0), weights) for weights in kinds}
+        points = {("a", step, weights): [score] for weights, score in scores.items() for step in (100, 200)}
+        svg = figures.step_curves("along", points, "all", tmp_path)
+        assert ("a, raw weights" in svg) == ("raw" in kinds) and "a, moving average" in svg
+        return len(re.findall(r"stroke-dasharray: 5\.92", svg))
+
+    assert dashes("ema") == 0
+    assert dashes("ema", "raw") == 5 + 1  # a line in each panel, and in the legend
 
 
 def test_the_papers_30k_captions_stand_for_all(finished: World) -> None:

@@ -16,7 +16,7 @@ import pandas as pd
 from randcond.jobs import provenance
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import atomic_path
-from randcond.report import figures, grids, inputs, latex, ledger, machine, origins, page, paper_figures, tables
+from randcond.report import along, figures, grids, inputs, latex, ledger, machine, origins, page, paper_figures, tables
 from randcond.report.paper import Paper
 
 SOURCES = Path(__file__).resolve().parents[4]
@@ -42,6 +42,7 @@ class Files:
         templates: Folder of the page's templates.
         prompts_summary: Counts of the prompts stage, if the report is to show them.
         calibration: Verdict on the teacher's scores, in worlds that calibrate.
+        along: ``scores/along/<run>/<seed>/<step>-<weights>.json``.
     """
 
     scores: Sequence[Path] = ()
@@ -57,6 +58,7 @@ class Files:
     templates: Path = TEMPLATES
     prompts_summary: Path | None = None
     calibration: Path | None = None
+    along: Sequence[Path] = ()
 
 
 def build(settings: inputs.Settings, files: Files, output: Path) -> None:
@@ -66,10 +68,17 @@ def build(settings: inputs.Settings, files: Files, output: Path) -> None:
         UserError: If a file is broken, or its numbers cannot stand beside the others.
     """
     scores = inputs.read_scores(files.scores, settings)
-    reported = Paper(files.paper)
-    parts = {name: tables.parts(name, table, scores, reported) for name, table in settings.tables.items()}
-    metrics = tables.shown_metrics(scores)
     histories = inputs.read_histories(files.histories)
+    steps = {run: int(entries[-1]["step"]) for (run, _), entries in histories.items() if entries}
+    points = along.read(files.along, settings, scores, steps)
+    grouped = along.groups(points, settings)
+    given = settings
+    settings = given.model_copy(update={"tables": given.tables | {group.name: group.table for group in grouped}})
+    reported = Paper(files.paper)
+    parts = {
+        name: tables.parts(name, table, scores, reported, steps, points) for name, table in settings.tables.items()
+    }
+    metrics = tables.shown_metrics(scores)
     drawn = paper_figures.read(files.figures)
     claims = ledger.judged(settings.claims, scores, {one.name: one.measured for one in drawn})
     made, environments = origins.origins(scores, files.logs)
@@ -79,18 +88,19 @@ def build(settings: inputs.Settings, files: Files, output: Path) -> None:
         (folder / "figures").mkdir()
         _write_tables(settings, parts, metrics, elsewhere, folder / "tables")
         ledger.tidy(claims).to_csv(folder / "tables/claims.csv", index=False, lineterminator="\n")
-        _copy_sources(scores, files.costs, drawn, folder)
+        _copy_sources([*scores.values(), *points.values()], files.costs, drawn, folder)
         probability_svg, curves = figures.probability_curves(settings.runs, folder / "figures")
         content = page.Content(
             tables=parts,
             metrics=metrics,
             claims=claims,
             series=_series(settings, scores, folder / "figures"),
+            along={group.name: along.draw(group, folder / "figures") for group in grouped},
             scores=scores,
             grids=_grids(settings, files, folder / "figures"),
             paper_figures=drawn,
-            steps={run: int(entries[-1]["step"]) for (run, _), entries in histories.items() if entries},
-            loss_svg=_losses(settings, histories, folder / "figures"),
+            steps=steps,
+            loss_svg=_losses(given, histories, folder / "figures"),
             probability_svg=probability_svg,
             curves=curves,
             llm=inputs.read_llm_summary(files.llm_summary) if files.llm_summary else None,
@@ -134,15 +144,14 @@ def _student_costs(settings: inputs.Settings, files: Files, folder: Path) -> dic
 
 
 def _copy_sources(
-    scores: dict[str, list[inputs.Score]],
+    scores: list[list[inputs.Score]],
     costs: Sequence[Path],
     drawn: list[paper_figures.PaperFigure],
     folder: Path,
 ) -> None:
-    for run, several in scores.items():
-        (folder / "scores" / run).mkdir(parents=True)
-        for score in several:
-            shutil.copyfile(score.path, folder / "scores" / run / f"{score.seed}.json")
+    for score in (score for several in scores for score in several):
+        (folder / score.file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(score.path, folder / score.file)
     for path in costs:
         (folder / "costs").mkdir(exist_ok=True)
         shutil.copyfile(path, folder / "costs" / f"{path.parent.name}.json")

@@ -23,6 +23,7 @@ def main(arguments: argparse.Namespace) -> None:
         llm_summary=arguments.llm_summary,
         prompts_summary=arguments.prompts_summary,
         calibration=arguments.calibration,
+        along=arguments.along,
         benchmarks=[file for path in arguments.benchmarks for file in files_below(path, "*.tsv")],
         figures=arguments.figures,
         logs=[file for path in arguments.logs for file in files_below(path, "*.log")],
@@ -38,6 +39,9 @@ def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(prog="python -m randcond.report", description=__doc__)
     command.add_argument("--settings", required=True, help="JSON object, or a file that holds it")
     command.add_argument("--scores", type=Path, nargs="*", default=[], help="scores/<run>/<seed>.json")
+    command.add_argument(
+        "--along", type=Path, nargs="*", default=[], help="scores/along/<run>/<seed>/<step>-<weights>.json"
+    )
     command.add_argument("--histories", type=Path, nargs="*", default=[], help="students/<run>/<seed>/history.json")
     command.add_argument("--samples", type=Path, nargs="*", default=[], help="samples/<run>/<seed>/<shard>.zip")
     command.add_argument("--costs", type=Path, nargs="*", default=[], help="costs/<run>/<seed>.json")

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from randcond.figures.plots import save
 from randcond.method.conditioning import TRAIN_TIMESTEPS, probability
 from randcond.report.inputs import Histories, Score, Series
-from randcond.report.tables import estimate, shown_metrics
+from randcond.report.tables import WEIGHTS, Metric, Points, estimate, shown_metrics
 
 LINES = ("-", "--", ":", "-.")
 
@@ -123,35 +123,80 @@ def size_curves(name: str, series: Series, sizes: dict[str, int], scores: dict[s
     if not rows:
         return ""
     frame = pd.DataFrame(rows)
-    frame.assign(metric=frame["metric"].map(lambda m: m.key)).to_csv(
-        folder / f"{name}.csv", index=False, lineterminator="\n"
-    )
-    panels = list(dict.fromkeys(frame["metric"]))
-    figure, places = _panels(len(panels), 3, 3.2)
-    for axes, metric in zip(places, panels, strict=False):
-        for number, line in enumerate(series.lines):
-            part = frame[(frame["line"] == line.label) & (frame["metric"] == metric)].sort_values("size")
-            _points(axes, part.assign(size=part["size"] * 1.04**number), metric.scale, number, line.label)
+    looks = {line.label: _look(number) for number, line in enumerate(series.lines)}
+    figure, panels = _metric_panels(frame, folder / f"{name}.csv")
+    for axes, metric in panels:
+        for number, (label, look) in enumerate(looks.items()):
+            part = frame[(frame["line"] == label) & (frame["metric"] == metric)].sort_values("size")
+            _points(axes, part["size"] * 1.04**number, part, metric.scale, label, look)
         axes.set_xscale("log")
         axes.set_xticks(sorted(set(frame["size"])), [str(size) for size in sorted(set(frame["size"]))])
         axes.minorticks_off()
         axes.set_xlabel("pairs in D")
+    return _with_legend(figure, folder / f"{name}.svg")
+
+
+def step_curves(name: str, points: Points, split: str, folder: Path) -> str:
+    """Draw every metric against the step of the training into ``folder``/<name>.svg, with <name>.csv.
+
+    A colour is a run, a solid line its moving average, a dashed one its raw weights.
+
+    Args:
+        name: Of the files.
+        points: Scores by run, step and kind of weights; at least one.
+        split: Of the evaluation prompts.
+        folder: Where to write.
+
+    Returns:
+        The SVG.
+    """
+    metrics = shown_metrics({run: several for (run, _, _), several in points.items()})
+    rows = [
+        {"run": run, "step": step, "weights": weights, "metric": metric, "seeds": len(several)}
+        | {"value": found.value, "error95": found.error95, "error_kind": found.kind}
+        for (run, step, weights), several in points.items()
+        for metric in metrics
+        if (found := estimate([score.splits[split] for score in several], metric.key))
+    ]
+    frame = pd.DataFrame(rows)
+    colours = {run: number for number, run in enumerate(dict.fromkeys(frame["run"]))}
+    figure, panels = _metric_panels(frame, folder / f"{name}.csv")
+    for axes, metric in panels:
+        for (run, weights), part in frame[frame["metric"] == metric].groupby(["run", "weights"]):
+            look = _look(colours[run]) | {"linestyle": "-" if weights == "ema" else "--"}
+            part = part.sort_values("step")
+            _points(axes, part["step"], part, metric.scale, f"{run}, {WEIGHTS.get(weights, weights)}", look)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("training step")
+    return _with_legend(figure, folder / f"{name}.svg")
+
+
+def _metric_panels(frame: pd.DataFrame, path: Path) -> tuple[Figure, list[tuple[Axes, Metric]]]:
+    """A panel for each metric of ``frame``, which is written to ``path``."""
+    frame.assign(metric=frame["metric"].map(lambda m: m.key)).to_csv(path, index=False, lineterminator="\n")
+    metrics = list(dict.fromkeys(frame["metric"]))
+    figure, places = _panels(len(metrics), 3, 3.2)
+    panels = list(zip(places, metrics, strict=False))
+    for axes, metric in panels:
         axes.set_title(f"{metric.name} {metric.arrow}", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
+    return figure, panels
+
+
+def _with_legend(figure: Figure, path: Path) -> str:
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
-    return _write(figure, folder / f"{name}.svg")
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=9)
+    return _write(figure, path)
 
 
-def _points(axes: Axes, part: pd.DataFrame, scale: float, number: int, label: str) -> None:
-    look = _look(number)
-    axes.plot(part["size"], part["value"] * scale, label=label, **look)
-    for _, one in part.iterrows():
+def _points(axes: Axes, x: pd.Series, part: pd.DataFrame, scale: float, label: str, look: dict[str, Any]) -> None:
+    axes.plot(x, part["value"] * scale, label=label, **look)
+    for place, (_, one) in zip(x, part.iterrows(), strict=True):
         single = one["seeds"] == 1
         style: dict[str, Any] = {"color": look["color"], "markerfacecolor": "white" if single else look["color"]}
         value, error = one["value"] * scale, one["error95"] * scale
-        drawn = axes.errorbar(one["size"], value, error, marker="o", capsize=3, **style)
+        drawn = axes.errorbar(place, value, error, marker="o", capsize=3, **style)
         if single:
             drawn.lines[2][0].set_linestyle(":")
 

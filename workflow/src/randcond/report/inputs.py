@@ -1,7 +1,7 @@
 """What the report reads, checked before any of it is shown: what is no finite number never gets into a table."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -44,6 +44,8 @@ class Row(BaseModel):
     run: str | None
     paper: PaperRow | None = None
     label: str
+    step: Count | None = None  # of a step along the training, with ``weights``; None: the finished student
+    weights: str | None = None
 
 
 class Table(BaseModel):
@@ -169,7 +171,20 @@ class Score(BaseModel):
     unet_sha256: str
     protocol: dict[str, Any]
     splits: dict[str, Split] = Field(min_length=1)
+    step: Count | None = None  # of a point along the training; None: the finished student
     path: Path = Path()
+
+    @property
+    def weights(self) -> str:
+        """``raw`` or ``ema``, whatever else the protocol says, or nothing."""
+        return str(self.protocol.get("weights", ""))
+
+    @property
+    def file(self) -> str:
+        """Its place in the report's folder."""
+        if self.step is None:
+            return f"scores/{self.run}/{self.seed}.json"
+        return f"scores/along/{self.run}/{self.seed}/{self.step}-{self.weights}.json"
 
 
 class StudentCost(BaseModel):
@@ -250,6 +265,20 @@ def read_settings(text: str) -> Settings:
         raise UserError(f"report settings: not valid JSON ({error})") from None
 
 
+def read_score(path: Path, settings: Settings) -> Score:
+    """A score file.
+
+    Raises:
+        UserError: If it is not what it should be, or belongs to another world.
+    """
+    score: Score = parse(Score, read_json(path), path)
+    score.path = path
+    if (score.world, score.name) != (settings.world, settings.name):
+        wanted = f"{settings.world}/{settings.name}"
+        raise UserError(f"{path}: scores of {score.world}/{score.name} in a report on {wanted}; score it again")
+    return score
+
+
 def read_scores(paths: Iterable[Path], settings: Settings) -> dict[str, list[Score]]:
     """Score files by run, ordered by seed.
 
@@ -259,35 +288,49 @@ def read_scores(paths: Iterable[Path], settings: Settings) -> dict[str, list[Sco
     """
     by_run: dict[str, dict[int, Score]] = {}
     for path in sorted(paths):
-        score: Score = parse(Score, read_json(path), path)
-        score.path = path
-        if (score.world, score.name) != (settings.world, settings.name):
-            wanted = f"{settings.world}/{settings.name}"
-            raise UserError(f"{path}: scores of {score.world}/{score.name} in a report on {wanted}; score it again")
+        score = read_score(path, settings)
         seeds = by_run.setdefault(score.run, {})
         if score.seed in seeds:
             raise UserError(f"{path}: run {score.run}, seed {score.seed} is also in {seeds[score.seed].path}")
         seeds[score.seed] = score
     scores = {run: [seeds[seed] for seed in sorted(seeds)] for run, seeds in sorted(by_run.items())}
-    several = [score for of_run in scores.values() for score in of_run]
-    check_students(several)
-    _same_metrics(several)
+    check_comparable([score for of_run in scores.values() for score in of_run])
     return scores
 
 
-def check_students(scores: Iterable[Score]) -> None:
-    """Raise :class:`UserError` if two scores are of one student: the numbers of a run would be shown as another's."""
+def check_comparable(scores: Sequence[Score], steps: Mapping[str, int] | None = None) -> None:
+    """Raise :class:`UserError` if two scores are of one student, or one lacks a metric that others have.
+
+    Args:
+        scores: Of finished students, and of points along their trainings.
+        steps: Steps that finished students were trained for, as far as it is known.
+    """
+    check_students(scores, steps or {})
+    _same_metrics(scores)
+
+
+def check_students(scores: Iterable[Score], steps: Mapping[str, int] | None = None) -> None:
+    """Raise :class:`UserError` if two scores are of one student: the numbers of a run would be shown as another's.
+
+    Raw weights and their moving average are two students, but for the first step, whose average they are.
+    """
     seen: dict[str, Score] = {}
     for score in scores:
         other = seen.setdefault(score.unet_sha256, score)
-        if other is not score:
+        if other is not score and not _first_step(score, other, steps or {}):
             raise UserError(
                 f"{score.path}: scores the same student as {other.path}; score each run's own, or keep one of runs"
                 " that do not differ"
             )
 
 
-def _same_metrics(scores: list[Score]) -> None:
+def _first_step(score: Score, other: Score, steps: Mapping[str, int]) -> bool:
+    """Whether both are of a training's first step, one of raw weights, one of their average."""
+    one, two = ((each.run, each.seed, each.step or steps.get(each.run)) for each in (score, other))
+    return one == two == (score.run, score.seed, 1) and score.weights != other.weights
+
+
+def _same_metrics(scores: Sequence[Score]) -> None:
     naming = {split.metrics.named is not None for score in scores for split in score.splits.values()}
     if len(naming) < 2:
         return

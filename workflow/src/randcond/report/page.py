@@ -45,6 +45,7 @@ class Content:
     metrics: list[Metric]
     claims: list[ledger.Tested]
     series: dict[str, str]
+    along: dict[str, dict[str, str]]
     scores: dict[str, list[Score]]
     grids: list[FilledGrid]
     paper_figures: list[PaperFigure]

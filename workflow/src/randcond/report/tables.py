@@ -1,7 +1,7 @@
 """Tables: the paper's numbers beside the measured ones, as numbers (CSV) and as text (HTML, LaTeX)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -15,6 +15,8 @@ from randcond.report.paper import Paper
 OVER_IMAGES = "bootstrap over images"
 OVER_SEEDS = "Student t over seeds"
 NOT_RUN = "not run"
+WEIGHTS = {"raw": "raw weights", "ema": "moving average"}
+Points = dict[tuple[str, int, str], list[Score]]  # scores along trainings: run, step, weights -> by seed
 NONE = "–"
 
 
@@ -60,14 +62,23 @@ class Measured:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table for one split. Metrics without a number are absent from ``paper`` and ``measured``."""
+    """A row of a table for one split. Metrics without a number are absent from ``paper`` and ``measured``.
+
+    ``point`` says which step of the training and which weights were scored; empty for the teacher and where none were.
+    """
 
     row: str
     label: str
     run: str | None
     paper: dict[str, float]
     measured: dict[str, Measured]
-    seeds: int
+    scores: list[Score]
+    point: str
+
+    @property
+    def seeds(self) -> int:
+        """How many were scored."""
+        return len(self.scores)
 
     def paper_text(self, metric: Metric) -> str:
         """The paper's cell."""
@@ -105,8 +116,23 @@ def paper_metrics(table: Sequence[Part]) -> list[Metric]:
     return [metric for metric in METRICS if metric.in_paper and found]
 
 
-def parts(name: str, table: Table, scores: dict[str, list[Score]], paper: Paper) -> list[Part]:
+def parts(
+    name: str,
+    table: Table,
+    scores: dict[str, list[Score]],
+    paper: Paper,
+    steps: Mapping[str, int] | None = None,
+    along: Points | None = None,
+) -> list[Part]:
     """The table's rows, split by split.
+
+    Args:
+        name: The table's.
+        table: Its rows and splits.
+        scores: Scores by run.
+        paper: What the paper reports.
+        steps: How long runs were trained, as far as it is known.
+        along: What rows that name a step show.
 
     Raises:
         UserError: If a score lacks a split of the table, or counts other numbers of images than its neighbours.
@@ -116,12 +142,16 @@ def parts(name: str, table: Table, scores: dict[str, list[Score]], paper: Paper)
     for split in table.splits:
         lines, first = [], None
         for number, row in enumerate(table.rows, 1):
-            several = scores.get(row.run, []) if row.run else []
+            several = _scores(row, scores, along or {})
             found = [_split(name, score, split) for score in several]
             for score, part in zip(several, found, strict=True):
                 first = first or (score, part)
                 _same_counts(name, split, first, (score, part))
-            lines.append(_line(row, number, split, found, metrics, paper))
+            measured = {m.key: one for m in metrics if (one := estimate(found, m.key))}
+            point = _point(row, several, steps or {})
+            label = f"{row.label}, {point}" if row.step and point else row.label
+            key = row.paper.row if row.paper else str(number)
+            lines.append(Line(key, label, row.run, paper.get(row.paper, split), measured, several, point))
         counts = (first[1].count, first[1].reference_count) if first else (0, 0)
         result.append(Part(split, lines, *counts))
     return result
@@ -143,10 +173,18 @@ def _same_counts(table: str, split: str, first: tuple[Score, Split], other: tupl
             )
 
 
-def _line(row: Row, number: int, split: str, found: list[Split], metrics: Sequence[Metric], paper: Paper) -> Line:
-    measured = {m.key: one for m in metrics if (one := estimate(found, m.key))}
-    name = row.paper.row if row.paper else str(number)
-    return Line(name, row.label, row.run, paper.get(row.paper, split), measured, len(found))
+def _scores(row: Row, scores: dict[str, list[Score]], along: Points) -> list[Score]:
+    if row.run is None:
+        return []
+    return scores.get(row.run, []) if row.step is None else along.get((row.run, row.step, row.weights or ""), [])
+
+
+def _point(row: Row, several: list[Score], steps: Mapping[str, int]) -> str:
+    """Which step and which weights a student's scores are of, in words."""
+    if row.run is None or row.run == "teacher" or not several:
+        return ""
+    step, weights = row.step or steps.get(row.run), several[0].weights
+    return ", ".join([*([f"step {step:,}"] if step else []), *([WEIGHTS.get(weights, weights)] if weights else [])])
 
 
 def estimate(splits: Sequence[Split], metric: str) -> Measured | None:
