@@ -28,7 +28,7 @@ def merge(below: dict, above: dict) -> dict:
     return merged
 
 
-@pytest.mark.parametrize("on_top", [None, "smoke", "teacher", "headline", "full"])
+@pytest.mark.parametrize("on_top", [None, "smoke", "teacher", "headline", "full", "along"])
 def test_shipped_configs_pass(on_top: str | None) -> None:
     values = yaml.safe_load((CONFIG / "config.yaml").read_text())
     if on_top:
@@ -36,7 +36,7 @@ def test_shipped_configs_pass(on_top: str | None) -> None:
     config = check_config(values)
     experiments = load_experiments(CONFIG / "experiments.yaml").of_grid(config.grid)
     config.check_experiments(experiments)
-    assert config.name == (on_top if on_top in ("smoke", "teacher") else "emoji")
+    assert config.name == (on_top if on_top in ("smoke", "teacher", "along") else "emoji")
     assert {"table1", "table2", "table3"} <= set(experiments.tables)
     assert config.distillation.learning_rate.copied == 1e-3  # what lies below stays
 
@@ -205,6 +205,9 @@ def test_bad_run(case: str, tmp_path: Path) -> None:
         ("runs: {--help: {}}\ntables: {}", "--help"),
         ("runs: {'-': {}}\ntables: {}", "runs.-"),
         ("runs: {teacher: {}}\ntables: {}", "teacher"),
+        ("runs: {}\ntables: {along-table1: {title: T, splits: [all], rows: []}}", "along"),
+        ("runs: {}\ntables: {t: {title: T, splits: [all], rows: [{run: teacher, step: 5, label: B}]}}", "step"),
+        ("runs: {a: {}}\ntables: {t: {title: T, splits: [all], rows: [{run: a, weights: best, label: B}]}}", "weights"),
         ("runs: {a: {random_conditioning: {kind: sigmoid, centre: .nan}}}\ntables: {}", "centre"),
     ],
 )
@@ -237,6 +240,29 @@ def test_runs_that_are_named_are_there(where: str) -> None:
         check_config(values).check_experiments(experiments)
     one_line(caught.value, "'copied-cr'")
     assert f" {where}: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "along", "fault"),
+    [
+        ({"step": 400}, [], "a: step 400, ema, is not scored; name the run in config: along"),
+        ({"step": 500}, ["a"], "a: step 500, ema, is not kept; there are 400 raw, 400 ema, 800 raw"),
+        ({"step": 400, "weights": "raw"}, ["a"], None),
+        ({"weights": "raw"}, ["a"], None),
+        ({"weights": "ema"}, [], None),  # the finished student
+        ({"step": 800}, [], None),
+    ],
+)
+def test_a_row_shows_a_step_that_is_scored(row: dict, along: list[str], fault: str | None) -> None:
+    table = {"title": "T", "splits": ["all"], "rows": [{"run": "a", "label": "A", **row}]}
+    experiments = Experiments.model_validate({"runs": {"a": {}}, "tables": {"t": table}})
+    config = check_config({"along": along, "distillation": {"keep_every": 400, "steps": {"copied": 800}}})
+    if fault is None:
+        config.check_experiments(experiments)
+        return
+    with pytest.raises(UserError) as caught:
+        config.check_experiments(experiments)
+    one_line(caught.value, f"tables.t: {fault}")
 
 
 def test_d_cannot_be_larger_than_the_prompts() -> None:
@@ -329,7 +355,7 @@ def leaves(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
             yield prefix + name, value
 
 
-@pytest.mark.parametrize("name", ["config", "smoke", "headline", "full", "teacher", "paper"])
+@pytest.mark.parametrize("name", ["config", "smoke", "headline", "full", "along", "teacher", "paper", "sd21"])
 def test_files_fit_the_schema_that_editors_check_them_by(name: str) -> None:
     schema = json.loads((CONFIG.parent / "workflow/schemas/config.schema.json").read_text())
     values = yaml.safe_load((CONFIG / f"{name}.yaml").read_text())

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -15,11 +16,14 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from published import ASSETS, ROOT, fetch_all, writers
 
+from randcond import report
 from randcond.jobs.errors import UserError
+from randcond.jobs.files import sha256
 from randcond.jobs.tensors import read_tensors
 from randcond.prompts import choose as prompts
 from randcond.prompts import llm
 from randcond.renders import render
+from randcond.report.inputs import read_settings
 from randcond.samples import draw as sample
 from randcond.samples import real_images
 from randcond.scores import calibrate, check, score
@@ -51,7 +55,12 @@ class Run:
         self.call(prompts._main, settings | {"expected": {}}, **self.prompts)
 
     def call(self, stage: object, settings: dict, **more: object) -> None:
-        values = {"sources": self.sources, "threads": 1, "settings": json.dumps(settings | {"world": "paper"})}
+        values = {
+            "sources": self.sources,
+            "threads": 1,
+            "unet": None,
+            "settings": json.dumps(settings | {"world": "paper"}),
+        }
         stage(argparse.Namespace(**values | more))
 
     def render(self, images: str, size: int, batch: int) -> list[Path]:
@@ -63,7 +72,9 @@ class Run:
             self.call(render._main, settings, **more)
         return paths
 
-    def distil(self, latents: list[Path], changes: dict | None = None, **recipe: object) -> Path:
+    def distil(
+        self, latents: list[Path], changes: dict | None = None, keep: list | None = None, **recipe: object
+    ) -> Path:
         output = self.folder / "student"
         values = Config().distillation.recipe("copied") | {"batch": 4, "micro_batch": 2} | recipe
         run = {
@@ -78,21 +89,24 @@ class Run:
         run["features"] = "authors"
         run |= changes or {}
         settings = {"run": run, "recipe": values, "steps": 2, "count": 9, "seed": 3}
+        if keep is not None:
+            settings["keep"] = keep
         more = {"name": "tiny/3", "teacher": self.teacher, "prompts": self.prompts["captions"], "latents": latents}
-        files = {"history": self.folder / "history.json", "checkpoint": self.folder / "checkpoint"}
+        names = {"history": "students/mine/3/history.json", "checkpoint": "checkpoint", "unets": "unets"}
+        files = {name: self.folder / path for name, path in names.items()}
         self.call(distill.distil, settings, **more, **files, pool=self.prompts["pool"], output=output)
         return output
 
-    def sample(self, pipeline: Path, count: int, size: int) -> list[Path]:
+    def sample(self, pipeline: Path, count: int, size: int, unet: Path | None = None) -> list[Path]:
         paths = []
         for shard in range(-(-count // size)):
-            paths.append(self.folder / f"{pipeline.name}-{count}-{shard}.zip")
+            paths.append(self.folder / f"{(unet or pipeline).name}-{count}-{shard}.zip")
             settings = DRAWN | JPEG | {"count": count, "shard": size, "batch": 3}
             more = {"prompts": self.prompts["evaluation"], "output": paths[-1], "name": "sample"}
-            self.call(sample._main, settings, shard=shard, pipeline=pipeline, **more)
+            self.call(sample._main, settings, shard=shard, pipeline=pipeline, unet=unet, **more)
         return paths
 
-    def score(self, name: str, pipeline: Path, images: list[Path], count: int) -> dict:
+    def score(self, name: str, pipeline: Path, images: list[Path], count: int, unet: Path | None = None) -> dict:
         settings = {
             "batch": 4,
             "bootstrap": 2,
@@ -100,12 +114,16 @@ class Run:
             "count": count,
             "benchmark": 6,
             "name": "tiny",
-            "protocol": {},
+            "protocol": {"weights": "ema"},
         }
         output = self.folder / f"{name}.json"
+        if unet is not None:
+            step, weights = unet.name.split("-")
+            output = self.folder / f"{name}-{unet.name}.json"
+            settings |= {"step": int(step), "protocol": {"weights": weights}}
         more = {"evaluator": self.evaluators, "images": images, "prompts": self.prompts["evaluation"]}
         files = {"reference": self.folder / "reference.safetensors", "output": output}
-        self.call(score._score, settings, **more, **files, run=name, seed=3, pipeline=pipeline)
+        self.call(score._score, settings, **more, **files, run=name, seed=3, pipeline=pipeline, unet=unet)
         return json.loads(output.read_text())
 
 
@@ -155,10 +173,11 @@ def test_latents_do_not_depend_on_shards_and_batches(run: Run, images: str) -> N
     assert parts[0].stat().st_size < 4 * 4 * 8 * 8 * 2 + 1000
 
 
-def test_from_latents_to_scores(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_latents_to_the_report(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paper_scores, "fid_features", lambda *given: fid_features(*given)[:, :12])
-    student = run.distil(run.render("real", 9, 4))
-    assert json.loads((run.folder / "history.json").read_text())[-1]["step"] == 2
+    student = run.distil(run.render("real", 9, 4), keep=[(2, "raw")])
+    history = run.folder / "students/mine/3/history.json"
+    assert json.loads(history.read_text())[-1]["step"] == 2
     run.call(
         real_images.main, {"real_per_prompt": 1, "seed": 0, **JPEG}, prompts=run.prompts["evaluation"],
         output=run.folder / "real.zip",
@@ -174,9 +193,14 @@ def test_from_latents_to_scores(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     drawn = run.sample(student, 6, 4)
     with zipfile.ZipFile(drawn[1]) as archive:
         assert archive.namelist() == ["00004.jpg", "00005.jpg"]  # no more than the run needs
-    found = run.score("student", student, drawn, 6)
+    found = run.score("mine", student, drawn, 6)
     assert found["world"] == "paper"
     assert set(found["splits"]) == {"coco30k"}
+    kept = run.folder / "unets/2-raw"
+    raw = run.score("mine", student, run.sample(student, 6, 4, kept), 6, kept)
+    assert raw["unet_sha256"] == sha256(kept / "diffusion_pytorch_model.safetensors") != found["unet_sha256"]
+    assert (raw["step"], found.get("step")) == (2, None)
+    assert raw["splits"]["coco30k"]["metrics"]["fid"] != found["splits"]["coco30k"]["metrics"]["fid"]
     teacher = run.score("teacher", run.teacher, run.sample(run.teacher, 8, 4), 8)
     assert set(teacher["splits"]) == {"coco30k", "all", "seen", "unseen"}
     bounds = {"fid": {"value": teacher["splits"]["coco30k"]["metrics"]["fid"]["value"] + 0.1, "tolerance": 0.2}}
@@ -187,6 +211,17 @@ def test_from_latents_to_scores(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     bounds["fid"]["tolerance"] = 0.05
     with pytest.raises(UserError, match="the teacher is off"):
         run.call(calibrate._main, gate, **files)
+    rows = [{"run": name, "label": name} for name in ("teacher", "mine")]
+    tables = {"table1": {"title": "Table 1", "splits": ["coco30k"], "rows": rows}}
+    settings = {"title": "T", "world": "paper", "name": "tiny", "seeds": [3], "runs": {"mine": {}}, "tables": tables}
+    scores = [run.folder / f"{name}.json" for name in ("teacher", "mine")]
+    made = report.Files(scores, [history], calibration=files["output"], along=[run.folder / "mine-2-raw.json"])
+    report.build(read_settings(json.dumps(settings)), made, run.folder / "report")
+    page = (run.folder / "report/index.html").read_text()
+    assert "step 2, moving average" in page and "mine, step 2, raw weights" in page
+    shown = pd.read_csv(run.folder / "report/tables/along-table1.csv").query("metric == 'fid'")["measured"]
+    fids = {one["splits"]["coco30k"]["metrics"]["fid"]["value"] for one in (found, raw)}
+    assert set(shown) == fids
 
 
 @pytest.fixture

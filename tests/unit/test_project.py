@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from randcond.jobs.code import code_of
-from randcond.settings.workflow import kept_points, shards, step_count
+from randcond.settings.workflow import kept_points, shards, shown_point, step_count
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,9 +46,10 @@ def test_conda_installs_the_lock() -> None:
 def test_slurm_profile_names_rules_that_exist() -> None:
     text = (ROOT / "profiles/slurm/config.yaml").read_text()
     profile = yaml.safe_load(text)
-    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
-    assert profile["set-resources"].keys() <= set(re.findall(r"^rule (\w+):", rules, re.MULTILINE))
-    assert profile["set-threads"].keys() <= set(re.findall(r"^rule (\w+):", rules, re.MULTILINE))
+    text = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    rules = set(re.findall(r"^(?:use rule \w+ as|rule) (\w+)\b", text, re.MULTILINE))
+    assert profile["set-resources"].keys() <= rules
+    assert profile["set-threads"].keys() <= rules
     # the number of GPUs is the configuration's
     assert not any("gpu" in key or "gres" in key for one in profile["set-resources"].values() for key in one)
 
@@ -173,13 +174,18 @@ def test_steps_by_init() -> None:
 @given(st.integers(1, 3000), st.integers(1, 1000), st.sampled_from([0.0, 0.9]), st.sampled_from(["raw", "ema"]))
 def test_kept_points(steps: int, every: int, ema: float, weights: str) -> None:
     recipe = {"keep_every": every, "ema": ema, "weights": weights if ema else "raw"}
-    points = kept_points(steps, recipe)
+    recipe["steps"], run = {"copied": steps, "random": 1}, {"init": "copied"}
+    points = kept_points(recipe, run)
     assert points == sorted(set(points), key=lambda point: (point[0], point[1] == "ema"))
     # with the pipeline's own: every so many steps and the last one, each kind of weights
     whole = {*points, (steps, recipe["weights"])}
     assert len(whole) == len(points) + 1
     assert whole == {(s, k) for s in {*range(every, steps, every), steps} for k in (["raw", "ema"] if ema else ["raw"])}
-    assert kept_points(steps, recipe | {"keep_every": 0}) == []
+    assert kept_points(recipe | {"keep_every": 0}, run) == []
+    # a row shows the point that it names, and the pipeline where it names none
+    shown = {point: shown_point(recipe, run, {"step": point[0], "weights": point[1]}) for point in whole}
+    assert shown == {point: point for point in points} | {(steps, recipe["weights"]): None}
+    assert shown_point(recipe, run, {"step": None, "weights": None}) is None
 
 
 @given(count=st.integers(1, 10_000), size=st.integers(1, 500))

@@ -241,7 +241,7 @@ def test_broken_weights_end_the_drawing(prompts: Path, broken_folder: Path) -> N
         sample._main(
             argparse.Namespace(
                 settings=json.dumps(settings), shard=0, threads=1, pipeline=broken_folder, prompts=prompts,
-                output=output, name="test",
+                output=output, name="test", unet=None,
             )
         )  # fmt: skip
     assert not output.exists()
@@ -254,7 +254,7 @@ def test_samples_are_named_by_their_row(prompts: Path, pipeline_folder: Path) ->
         sample._main(
             argparse.Namespace(
                 settings=json.dumps(settings), shard=shard, threads=1, pipeline=pipeline_folder, prompts=prompts,
-                output=output, name="test",
+                output=output, name="test", unet=None,
             )
         )  # fmt: skip
         return zipped(output)
@@ -263,6 +263,22 @@ def test_samples_are_named_by_their_row(prompts: Path, pipeline_folder: Path) ->
     assert list(parts) == list(whole) == [f"{i:05d}.png" for i in range(7)]
     for name, pixels in whole.items():
         assert np.abs(parts[name].astype(int) - pixels).max() <= 1
+
+
+def test_another_unet_draws_in_the_place_of_the_pipelines_own(broken_folder: Path, pipeline_folder: Path) -> None:
+    (file,) = (broken_folder / "unet").glob("*.safetensors")
+    save_file({name: tensor / 2 for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    halved = load_pipeline(broken_folder)
+    mixed = load_pipeline(pipeline_folder, unet=broken_folder / "unet")
+    one, other = (draw_latents(pipeline, ["a tiger"], 0, 0, 2, 2.0) for pipeline in (halved, mixed))
+    assert torch.equal(one, other)
+    assert not torch.equal(one, draw_latents(load_pipeline(pipeline_folder), ["a tiger"], 0, 0, 2, 2.0))
+    weights = load_file(file)
+    for content in (b"", file.read_bytes()[:-1000], {k: v for k, v in weights.items() if k != "conv_out.bias"}):
+        file.write_bytes(content) if isinstance(content, bytes) else save_file(content, file, {"format": "pt"})
+        with pytest.raises(UserError, match="broken/unet: no whole UNet") as caught:
+            load_pipeline(pipeline_folder, unet=broken_folder / "unet")
+        assert "\n" not in str(caught.value)
 
 
 def test_real_images_follow_their_prompts(prompts: Path) -> None:

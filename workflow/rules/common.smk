@@ -50,6 +50,8 @@ wildcard_constraints:
     shard=r"\d{5}",
     prompts="captions|llm",
     images="rendered|real|real-augmented",
+    step=r"\d+",
+    weights="raw|ema",
 
 
 def settings(in_order=False, **values):
@@ -99,6 +101,24 @@ def shard_names(count, size):
 
 def run_of(wildcards):
     return EXPERIMENTS.runs[wildcards.run]
+
+
+def point_of(wildcards):
+    """A point along a training, ``<step>-<weights>``; None for jobs of a finished pipeline."""
+    along = "step" in wildcards.keys()
+    return f"{wildcards.step}-{wildcards.weights}" if along else None
+
+
+def unets_of(wildcards):
+    """What was kept along a training, for jobs of a point."""
+    folder = f"{OUT}/students/{wildcards.run}/{wildcards.seed}/unets"
+    return [folder] if point_of(wildcards) else []
+
+
+def unet_option(wildcards, input):
+    """A point's UNet stands in the place of the pipeline's own."""
+    point = point_of(wildcards)
+    return ["--unet", f"{input.unets[0]}/{point}"] if point else []
 
 
 def pipeline_of(wildcards):

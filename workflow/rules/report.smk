@@ -27,6 +27,7 @@ rule report:
         counts=rules.prompts.output.summary,
         calibration=calibration(),
         scores=[f"{OUT}/scores/{run}/{seed}.json" for run, seed in SCORED],
+        along=along_scores(),
         costs=[f"{OUT}/costs/{run}/{CONFIG.seeds[0]}.json" for run in COSTED],
         samples=[shard for run, seed in SCORED for shard in sample_shards(run, seed)],
         histories=[
@@ -56,7 +57,7 @@ rule report:
             ["--calibration", *input.calibration] if input.calibration else []
         ),
     shell:
-        "python -m randcond.report --settings {params.settings:q} --scores {input.scores:q}"
+        "python -m randcond.report --settings {params.settings:q} --scores {input.scores:q} --along {input.along:q}"
         " --costs {input.costs:q} --histories {input.histories:q} --samples {input.samples:q} --prompts {input.prompts:q}"
         " --llm-summary {input.llm:q} --prompts-summary {input.counts:q} {params.calibration:q} --figures {input.figures:q}"
         " --benchmarks {params.benchmarks:q} --logs {params.logs:q} --output {output:q} --log {log:q}"

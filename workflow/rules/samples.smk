@@ -7,6 +7,7 @@ rule sample:
         code=code("samples.draw"),
         pipeline=pipeline_of,
         pipeline_files=lambda w: files_of(pipeline_of(w)),
+        unets=unets_of,
         prompts=rules.prompts.output.evaluation,
     output:
         f"{OUT}/samples/{{run}}/{{seed}}/{{shard}}.zip",
@@ -18,10 +19,20 @@ rule sample:
         gpu=CONFIG.gpus.draw,
     params:
         settings=sample_settings,
+        unet=unet_option,
     shell:
         "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.samples.draw --settings {params.settings:q} --shard $((10#{wildcards.shard:q}))"
         " --name sample/{wildcards.run:q}/{wildcards.seed:q}/{wildcards.shard:q}"
-        " --pipeline {input.pipeline:q} --prompts {input.prompts:q} --output {output:q} --log {log:q}"
+        " --pipeline {input.pipeline:q} {params.unet:q} --prompts {input.prompts:q} --output {output:q} --log {log:q}"
+
+
+use rule sample as sample_along with:
+    output:
+        f"{OUT}/samples/along/{{run}}/{{seed}}/{{step}}-{{weights}}/{{shard}}.zip",
+    log:
+        f"{OUT}/logs/sample_along/{{run}}-{{seed}}-{{step}}-{{weights}}/{{shard}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/sample_along/{{run}}-{{seed}}-{{step}}-{{weights}}/{{shard}}.tsv"
 
 
 rule real_images:

@@ -52,9 +52,10 @@ rule score:
         evaluator=EVALUATORS,
         evaluator_files=files_of(*EVALUATORS),
         reference=rules.reference.output[0],
-        images=lambda w: sample_shards(w.run, w.seed),
+        images=lambda w: sample_shards(w.run, w.seed, point_of(w)),
         pipeline=pipeline_of,
         pipeline_files=lambda w: files_of(pipeline_of(w)),
+        unets=unets_of,
         prompts=rules.prompts.output.evaluation,
         calibration=calibration,
     output:
@@ -67,10 +68,26 @@ rule score:
         gpu=CONFIG.gpus.draw,
     params:
         settings=score_settings,
+        unet=unet_option,
     shell:
         "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.scores.score run --settings {params.settings:q} --run {wildcards.run:q} --seed {wildcards.seed:q}"
         " --evaluator {input.evaluator:q} --reference {input.reference:q} --images {input.images:q}"
-        " --pipeline {input.pipeline:q} --prompts {input.prompts:q} --output {output:q} --log {log:q}"
+        " --pipeline {input.pipeline:q} {params.unet:q} --prompts {input.prompts:q} --output {output:q} --log {log:q}"
+
+
+use rule score as score_along with:
+    output:
+        f"{OUT}/scores/along/{{run}}/{{seed}}/{{step}}-{{weights}}.json",
+    log:
+        f"{OUT}/logs/score_along/{{run}}-{{seed}}-{{step}}-{{weights}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/score_along/{{run}}-{{seed}}-{{step}}-{{weights}}.tsv"
+
+
+rule along:
+    """Scores along the trainings that the configuration names: quality against steps."""
+    input:
+        along_scores(),
 
 
 rule calibrate:

@@ -1,9 +1,15 @@
+from randcond.settings.workflow import shown_point
+
+
 def report_settings():
     experiments = EXPERIMENTS.model_dump()
     for name, table in experiments["tables"].items():
         for row in table["rows"]:
             if row["paper"] is not None:
                 row["paper"] = {"table": name, "row": row["paper"]}
+            if run := experiments["runs"].get(row["run"]):
+                shown = shown_point(CONFIG.distillation.model_dump(), run, row)
+                row["step"], row["weights"] = shown or (None, None)
     for grid in experiments["grids"]:
         grid["benchmark"] = CONFIG.prompts.benchmark
     return settings(

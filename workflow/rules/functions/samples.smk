@@ -15,6 +15,8 @@ def sample_settings(wildcards):
     return settings(**CONFIG.sampling.model_dump(), count=sample_count(wildcards.run))
 
 
-def sample_shards(run, seed):
+def sample_shards(run, seed, point=None):
+    """Of a run, or of a point along its training, e.g. ``200-raw``."""
+    folder = f"along/{run}/{seed}/{point}" if point else f"{run}/{seed}"
     names = shard_names(sample_count(run), CONFIG.sampling.shard)
-    return [f"{OUT}/samples/{run}/{seed}/{name}.zip" for name in names]
+    return [f"{OUT}/samples/{folder}/{name}.zip" for name in names]

@@ -2,16 +2,32 @@ from randcond.settings.workflow import protocol
 
 
 def score_settings(wildcards):
+    how, along = protocol(CONFIG.model_dump()), {}
+    if point_of(wildcards):
+        along = {"step": int(wildcards.step)}
+        how |= {"weights": wildcards.weights, "training steps": int(wildcards.step)}
     return settings(
         batch=CONFIG.scoring.batch,
         bootstrap=CONFIG.scoring.bootstrap,
         seed=CONFIG.scoring.seed,
         world=CONFIG.world,
         name=CONFIG.name,
-        protocol=protocol(CONFIG.model_dump()),
+        protocol=how,
         count=sample_count(wildcards.run),
         benchmark=CONFIG.prompts.benchmark,
+        **along,
     )
+
+
+def along_scores():
+    """Scores of all that is kept along the trainings of the runs that the configuration names."""
+    return [
+        f"{OUT}/scores/along/{run}/{seed}/{step}-{weights}.json"
+        for run in RUNS
+        if run in CONFIG.along
+        for seed in CONFIG.seeds_of(run)
+        for step, weights in points_of(run)
+    ]
 
 
 def calibration(wildcards=None):

@@ -7,10 +7,9 @@ UNETS = {"unets": directory(f"{OUT}/students/{{run}}/{{seed}}/unets")} if KEEPS 
 
 def points_of(run):
     """Steps and kinds of weights of the UNets that a run's training keeps."""
-    steps = step_count(
-        CONFIG.distillation.steps.model_dump(), EXPERIMENTS.runs[run].model_dump()
+    return kept_points(
+        CONFIG.distillation.model_dump(), EXPERIMENTS.runs[run].model_dump()
     )
-    return kept_points(steps, CONFIG.distillation.model_dump())
 
 
 def student_settings(wildcards):

@@ -29,7 +29,7 @@ def _main(arguments: argparse.Namespace) -> None:
 
 
 def _draw(arguments: argparse.Namespace, settings: dict[str, Any], texts: list[str], first: int) -> Iterator[bytes]:
-    pipeline = load_pipeline(arguments.pipeline, device(), settings["precision"])
+    pipeline = load_pipeline(arguments.pipeline, device(), settings["precision"], arguments.unet)
     progress = Progress(arguments.name, len(texts), "images")
     for start in range(0, len(texts), settings["batch"]):
         batch = texts[start : start + settings["batch"]]
@@ -37,7 +37,9 @@ def _draw(arguments: argparse.Namespace, settings: dict[str, Any], texts: list[s
             pipeline, batch, first + start, settings["seed"], settings["steps"], settings["guidance_scale"]
         )
         if not torch.isfinite(latents).all():
-            raise UserError(f"{arguments.pipeline}: draws images that are not finite numbers; train it again")
+            raise UserError(
+                f"{arguments.unet or arguments.pipeline}: draws images that are not finite numbers; train it again"
+            )
         for image in decode(pipeline, latents).permute(0, 2, 3, 1).numpy():
             yield stored(Image.fromarray(image), settings["image_format"], settings["resize"])
         progress.at(start + len(batch))
@@ -49,6 +51,7 @@ if __name__ == "__main__":
     parser.add_argument("--prompts", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--pipeline", type=Path, required=True)
+    parser.add_argument("--unet", type=Path, help="folder of a UNet in the place of the pipeline's own")
     parser.add_argument("--name", default="sample", help="shown in progress lines")
     parser.add_argument("--shard", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

@@ -32,12 +32,13 @@ def _score(arguments: argparse.Namespace) -> None:
         shown = {metric: round(score["value"], 3) for metric, score in split["metrics"].items()}
         log.info("%s, %s: %s", arguments.run, name, shown)
     # one file, or several of one number each
-    name, unet = "diffusion_pytorch_model", arguments.pipeline / "unet"
+    name, unet = "diffusion_pytorch_model", arguments.unet or arguments.pipeline / "unet"
     weights = sorted(unet.glob(f"{name}.safetensors")) or sorted(unet.glob(f"{name}-*-of-*.safetensors"))
     write_json(
         arguments.output,
         {
             **{"run": arguments.run, "seed": arguments.seed, "world": settings["world"], "name": settings["name"]},
+            **({"step": settings["step"]} if arguments.unet else {}),
             "unet_parameters": tensor_elements(weights),
             "unet_sha256": sha256_of(weights),
             "protocol": settings["protocol"],
@@ -71,6 +72,7 @@ if __name__ == "__main__":
         command.add_argument("--threads", type=int, default=1)
     for option in ("--reference", "--pipeline"):
         score.add_argument(option, type=Path, required=True)
+    score.add_argument("--unet", type=Path, help="folder of a UNet in the place of the pipeline's own")
     score.add_argument("--run", required=True)
     score.add_argument("--seed", type=int, required=True)
 

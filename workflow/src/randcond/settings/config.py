@@ -5,11 +5,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from randcond.jobs.errors import UserError
-from randcond.settings.experiments import Experiments, GridName
+from randcond.settings.experiments import Experiments, GridName, Row, Run
 from randcond.settings.fields import Section, Seed, validated
 from randcond.settings.large import Calibration, Gpus, Sources
 from randcond.settings.miniature import Figures, MakeTeacher
 from randcond.settings.stages import Distillation, Evaluation, Prompts, Rendering, Scoring
+from randcond.settings.workflow import kept_points, shown_point
 
 
 def _no_assets(name: str) -> str:
@@ -84,6 +85,21 @@ class Config(Section):
                     f"{self.experiments}: runs.{name}.size: {run.size} pairs, but prompts.count is only"
                     f" {self.prompts.count}"
                 )
+        for name, table in experiments.tables.items():
+            for row in table.rows:
+                if row.run in experiments.runs:
+                    self._check_point(f"{self.experiments}: tables.{name}: {row.run}", row, experiments.runs[row.run])
+
+    def _check_point(self, where: str, row: Row, run: Run) -> None:
+        recipe = self.distillation.model_dump()
+        kept, shown = kept_points(recipe, run.model_dump()), shown_point(recipe, run.model_dump(), row.model_dump())
+        if shown is None:
+            return
+        if row.run not in self.along:
+            raise UserError(f"{where}: step {shown[0]}, {shown[1]}, is not scored; name the run in config: along")
+        if shown not in kept:
+            there = ", ".join(f"{step} {weights}" for step, weights in kept)
+            raise UserError(f"{where}: step {shown[0]}, {shown[1]}, is not kept; there are {there}")
 
     @model_validator(mode="after")
     def _agrees(self) -> "Config":

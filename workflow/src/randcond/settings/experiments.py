@@ -36,6 +36,12 @@ def _no_teacher(name: str) -> str:
     return name
 
 
+def _not_along(name: str) -> str:
+    if name == "along" or name.startswith("along-"):
+        raise ValueError("a table cannot be called along; the report gives such names to scores along the trainings")
+    return name
+
+
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$"), AfterValidator(_no_teacher)]
 
 
@@ -88,6 +94,16 @@ class Row(Section):
     """The paper's row beside it."""
     label: str
     """Text of the row."""
+    step: Positive | None = None
+    """Step of the training that is shown, of a run that is scored along it (``along``); none: the last."""
+    weights: Literal["raw", "ema"] | None = None
+    """Weights that are shown, of such a run; none: those that the student is saved with."""
+
+    @model_validator(mode="after")
+    def _has_a_training(self) -> "Row":
+        if self.run in (None, "teacher") and (self.step or self.weights):
+            raise ValueError("step: only a student has steps and weights to choose from")
+        return self
 
 
 class Table(Section):
@@ -145,7 +161,7 @@ class Experiments(Section):
 
     runs: dict[RunName, Run]
     """Name -> run."""
-    tables: dict[str, Table]
+    tables: dict[Annotated[str, AfterValidator(_not_along)], Table]
     """Name -> table."""
     grids: list[Grid] = []
     """Figures of samples."""

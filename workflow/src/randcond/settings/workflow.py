@@ -14,16 +14,31 @@ def step_count(steps: dict[str, int], run: dict[str, Any]) -> int:
     return steps[run["init"]]
 
 
-def kept_points(steps: int, recipe: dict[str, Any]) -> list[tuple[int, str]]:
+def kept_points(recipe: dict[str, Any], run: dict[str, Any]) -> list[tuple[int, str]]:
     """Steps and kinds of weights (``raw`` or ``ema``) of the UNets that a training keeps beside its pipeline.
 
+    Its last step is kept too, but for the weights that the pipeline has.
+
     Args:
-        steps: Of the whole training. Its last step is kept too, but for the weights that the pipeline has.
         recipe: The configuration's ``distillation``.
+        run: The run.
     """
-    every, kinds = recipe["keep_every"], ["raw", "ema"] if recipe["ema"] else ["raw"]
-    points = [(step, kind) for step in (*range(every, steps, every), steps) for kind in kinds] if every else []
-    return [point for point in points if point != (steps, recipe["weights"])]
+    last, every = step_count(recipe["steps"], run), recipe["keep_every"]
+    steps, kinds = [*range(every, last, every), last] if every else [], ["raw", "ema"] if recipe["ema"] else ["raw"]
+    return [(step, kind) for step in steps for kind in kinds if (step, kind) != (last, recipe["weights"])]
+
+
+def shown_point(recipe: dict[str, Any], run: dict[str, Any], row: dict[str, Any]) -> tuple[int, str] | None:
+    """Step and kind of weights that a row of a table shows; None: the finished student.
+
+    Args:
+        recipe: The configuration's ``distillation``.
+        run: The row's run.
+        row: The row.
+    """
+    last = step_count(recipe["steps"], run)
+    point = (row["step"] or last, row["weights"] or recipe["weights"])
+    return None if point == (last, recipe["weights"]) else point
 
 
 def evaluation_count(experiments: dict[str, Any], run: str, benchmark: int | None, everything: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from diffusers import DDPMScheduler, PNDMScheduler, StableDiffusionPipeline
+from diffusers import DDPMScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from safetensors import safe_open
 from torch import nn
@@ -22,15 +22,25 @@ diffusers_logging.set_verbosity_error()
 transformers_logging.set_verbosity_error()
 
 
+_BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)  # what diffusers raises of files
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # by the setting's name
 
 
-def load_pipeline(folder: Path, device: str | torch.device = "cpu", precision: str = "no") -> StableDiffusionPipeline:
+def load_pipeline(
+    folder: Path, device: str | torch.device = "cpu", precision: str = "no", unet: Path | None = None
+) -> StableDiffusionPipeline:
     """A finished pipeline from disk, in float32 or the precision named, without network.
 
+    Args:
+        folder: The pipeline's.
+        device: Where it goes.
+        precision: Of its weights.
+        unet: Folder of a UNet that takes the place of the pipeline's own.
+
     Raises:
-        UserError: If the folder holds no whole pipeline with safetensors weights, or parts that do not fit together.
+        UserError: If a folder does not hold all of it with safetensors weights, or parts do not fit together.
     """
+    other = {} if unet is None else {"unet": _load_unet(unet, DTYPES[precision])}
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
             str(folder),
@@ -39,14 +49,32 @@ def load_pipeline(folder: Path, device: str | torch.device = "cpu", precision: s
             local_files_only=True,
             safety_checker=None,
             feature_extractor=None,
+            **other,
         )
         _check_parts(pipeline, folder)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder}: no whole Stable Diffusion pipeline with safetensors weights ({reason})") from None
+    except _BROKEN as error:
+        raise UserError(
+            f"{folder}: no whole Stable Diffusion pipeline with safetensors weights ({_reason(error)})"
+        ) from None
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = PNDMScheduler.from_config(pipeline.scheduler.config, skip_prk_steps=True)
     return pipeline.to(device)
+
+
+def _load_unet(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
+    try:
+        unet = UNet2DConditionModel.from_pretrained(
+            str(folder), dtype=dtype, use_safetensors=True, local_files_only=True
+        )
+        if lacking := _not_loaded(unet):
+            raise ValueError(f"{lacking[0]} is missing")
+    except _BROKEN as error:
+        raise UserError(f"{folder}: no whole UNet with safetensors weights ({_reason(error)})") from None
+    return unet
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _check_parts(pipeline: StableDiffusionPipeline, folder: Path) -> None:

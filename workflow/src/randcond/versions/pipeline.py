@@ -27,9 +27,11 @@ READS: dict[str, tuple[str, ...]] = {
     "render": ("rendering", "prompts.count"),
     "student": (RUN, "distillation", "prompts.count"),
     "sample": (RUN, "sampling"),
+    "sample_along": (RUN, "sampling"),
     "real_images": ("scoring.real_per_prompt", "scoring.seed", "sampling.image_format", "sampling.resize"),
     "reference": ("scoring.batch", "scoring.real_per_prompt"),
     "score": (RUN, "scoring", "sampling.steps", "sampling.guidance_scale", "sampling.seed", "distillation.weights"),
+    "score_along": (RUN, "scoring", "sampling.steps", "sampling.guidance_scale", "sampling.seed"),
     "cost": (RUN, "sampling.steps", "sampling.guidance_scale"),
     "digits_classifier": ("figures.seeds", "figures.classifier"),
     "digits_diffusion": ("figures.seeds", "figures.diffusion"),
@@ -135,7 +137,7 @@ def _merged(path: Path, entries: dict[str, Any]) -> dict[str, Any]:
 
 def _entry(stage: Stage, source: Source, world: str) -> dict[str, Any]:
     command = ["snakemake", "--cores", "all", "--quiet", "rules", *source.options, "--allowed-rules", stage.rule]
-    metrics = [out for out in stage.outs if stage.rule == "score" and out.endswith(".json")]
+    metrics = [out for out in stage.outs if stage.rule in ("score", "score_along") and out.endswith(".json")]
     entry: dict[str, Any] = {"cmd": shlex.join([*command, "--", *stage.targets])}
     if world != DEFAULT_WORLD:
         entry["wdir"] = "../.."
