@@ -70,6 +70,29 @@ def test_hours_follow_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None
     assert "TOO LARGE" not in text
 
 
+def test_scores_along_a_training_cost_what_they_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIG.parent)
+    runs = experiments("c-micro-rc", "seen-plain")
+    recipe = yaml.safe_load((CONFIG / "paper.yaml").read_text())["distillation"]
+
+    def planned(**changes: object) -> dict[str, plan.Line]:
+        return {line.stage: line for line in plan.plan(paper(**changes), runs, GPU)}
+
+    none, one = planned(along=[]), planned(along=["c-micro-rc"])
+    assert {"sample_along", "score_along"}.isdisjoint(none)
+    assert one["sample"] == none["sample"] and one["score"] == none["score"]
+    # 25,000 steps by both weights, 50,000 by their average, of 30,000 images
+    assert (one["sample_along"].jobs, one["score_along"].jobs) == (3 * 30, 3)
+    drawn = 3 * 30_000 * operations.image_flops("c-micro", 25)
+    assert one["sample_along"].hours == pytest.approx(drawn / GPU.draw / 3600)
+    # kept by every run, scored or not
+    fewer = planned(along=[], distillation=recipe | {"keep_every": 0})
+    for run in ("c-micro-rc", "seen-plain"):
+        kept = none[f"student {run}"].disk - fewer[f"student {run}"].disk
+        student = "c-micro" if run == "c-micro-rc" else "b-base"
+        assert kept == pytest.approx(3 * 4 * operations.parameters(student) / 1e9)
+
+
 def test_only_worlds_of_these_sizes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the world emoji"):
         plan.plan(Config(), experiments("c-micro-rc"), GPU)

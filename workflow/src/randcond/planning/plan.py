@@ -19,7 +19,7 @@ from randcond.planning import operations
 from randcond.planning.speeds import MEASURED, Gpu, gpus
 from randcond.settings.config import Config, check_config
 from randcond.settings.experiments import Experiments, load_experiments
-from randcond.settings.workflow import evaluation_count, shards, step_count
+from randcond.settings.workflow import evaluation_count, kept_points, shards, step_count
 
 _TEACHER = "results/assets/stable-diffusion-v1-4"
 _TOKEN_FLOPS = 2 * 7.6e9  # a token of a model of 7.6 billion parameters
@@ -115,26 +115,42 @@ def _students(config: Config, runs: dict[str, Any], gpu: Gpu) -> Iterator[Line]:
             * (1 if half else 2)
             / 1e9
         )
-        disk = seeds * (_weights(run.student) + 4 / 5 * own)
+        unets = len(kept_points(recipe.model_dump(), run.model_dump())) * own / (5 if recipe.ema else 4)
+        disk = seeds * (_weights(run.student) + 4 / 5 * own + unets)
         yield Line(
             f"student {name}", seeds, seeds * flops / gpu.train / 3600, processes, disk, own + teacher + rest + kept
         )
 
 
 def _samples(config: Config, experiments: Experiments, runs: dict[str, Any], gpu: Gpu) -> Iterator[Line]:
+    seeds, recipe, real = len(config.seeds), config.distillation.model_dump(), config.prompts.evaluation
+    finished = {"teacher": 1} | dict.fromkeys(runs, seeds)
+    along = {
+        name: seeds * len(kept_points(recipe, run.model_dump())) for name, run in runs.items() if name in config.along
+    }
+    features = real * 2 * 2048 * 4 / 1e9
+    # real images are stored, and scored once as the reference
+    for suffix, times, more in (("", finished, real), *([("_along", along, 0)] if along else [])):
+        jobs, images, hours = _drawn(config, experiments, runs, times, gpu)
+        memory = _weights("unet") / 2 + 0.5 * config.sampling.batch
+        yield Line(f"sample{suffix}", jobs, hours, 1, (images + more) * _JPEG / 1e9, memory)
+        scoring = (images + more) * _IMAGE_SCORING_FLOPS / gpu.draw / 3600
+        yield Line(f"score{suffix}", sum(times.values()) + bool(more), scoring, 1, features * bool(more), 8.0)
+
+
+def _drawn(
+    config: Config, experiments: Experiments, runs: dict[str, Any], times: dict[str, int], gpu: Gpu
+) -> tuple[int, int, float]:
+    """Jobs, images and GPU hours of drawing each run so many times."""
     content, prompts, drawing = experiments.model_dump(), config.prompts, config.sampling
     jobs = images = 0
     seconds = 0.0
-    for name, seeds in [("teacher", 1), *((run, len(config.seeds)) for run in runs)]:
+    for name, number in times.items():
         count = evaluation_count(content, name, prompts.benchmark, prompts.evaluation)
         unet = "unet" if name == "teacher" else runs[name].student
-        jobs, images = jobs + seeds * shards(count, drawing.shard), images + seeds * count
-        seconds += seeds * count * operations.image_flops(unet, drawing.steps) / gpu.draw
-    memory = _weights("unet") / 2 + 0.5 * drawing.batch
-    yield Line("sample", jobs, seconds / 3600, 1, (images + prompts.evaluation) * _JPEG / 1e9, memory)
-    scored, runs_scored = images + prompts.evaluation, 2 + len(runs) * len(config.seeds)
-    features = prompts.evaluation * 2 * 2048 * 4 / 1e9
-    yield Line("score", runs_scored, scored * _IMAGE_SCORING_FLOPS / gpu.draw / 3600, 1, features, 8.0)
+        jobs, images = jobs + number * shards(count, drawing.shard), images + number * count
+        seconds += number * count * operations.image_flops(unet, drawing.steps) / gpu.draw
+    return jobs, images, seconds / 3600
 
 
 def table(lines: list[Line], gpu: Gpu, name: str, available: int) -> str:
