@@ -1,6 +1,8 @@
 """The paper's world as Snakemake plans it: all resolves without network, and the jobs are as many as they should be."""
 
 import hashlib
+import json
+import shlex
 
 import pytest
 import yaml
@@ -9,7 +11,8 @@ from conftest import Checkout
 
 # per rule: 9 assets; 4 sets of 213 shards (captions rendered, real and augmented, LLM prompts); 18 students; the
 # teacher and three students of table 2 are sampled on 41 shards of prompts, the other fifteen on 30; table 4 is eleven
-# pipelines
+# pipelines; along each training three points are scored: 25,000 steps by both weights, 50,000 by their average
+ALONG = {"sample_along": 3 * (3 * 41 + 15 * 30), "score_along": 3 * 18}
 JOBS = {
     "cost": 11, "digits_classifier": 1, "digits_diffusion": 1, "toy": 1,
     "all": 1, "calibrate": 1, "check_evaluators": 1, "fetch_asset": 9, "llm_prompts": 1, "prompts": 1,
@@ -51,33 +54,53 @@ def jobs(output: str) -> dict[str, int]:
     return counts
 
 
+@pytest.fixture(scope="module")
+def commands(paper: str) -> dict[str, list[list[str]]]:
+    """The words of the paper's commands, by module."""
+    found: dict[str, list[list[str]]] = {}
+    for line in paper.splitlines():
+        if line.startswith("Shell command: python -m randcond."):
+            words = shlex.split(line)
+            module = words[4] if words[4] != "randcond.jobs.launch" else words[7]
+            found.setdefault(module.removeprefix("randcond."), []).append(words)
+    return found
+
+
+def option(words: list[str], name: str) -> str:
+    return words[words.index(f"--{name}") + 1]
+
+
+def run_of(words: list[str]) -> str:
+    return option(words, "name").split("/")[0]
+
+
 def test_all_of_it(paper: str) -> None:
-    assert jobs(paper) == JOBS
+    assert jobs(paper) == JOBS | ALONG
 
 
 def test_the_full_grid(checkout: Checkout) -> None:
     # 9 choices of p(t), random conditioning without unseen texts (all drawn on 41 shards), 8 students of figure 7
     more = {"student": 18, "score": 18, "sample": 10 * 41 + 8 * 30}
     expected = {rule: count + more.get(rule, 0) for rule, count in JOBS.items()}
-    assert jobs(dry_run(checkout, "--configfile", "config/paper.yaml", "--config", "grid=full")) == expected
+    assert jobs(dry_run(checkout, "--configfile", "config/paper.yaml", "--config", "grid=full", "along=[]")) == expected
 
 
 def test_stable_diffusion_2(checkout: Checkout) -> None:
     # no calibration; D rendered alone; 8 students, of which three and the teacher are drawn on 41 shards
     planned = jobs(dry_run(checkout, "--configfile", "config/paper.yaml", "config/sd21.yaml"))
     expected = {"student": 8, "score": 9, "render": 213, "sample": 4 * 41 + 5 * 30, "cost": 6}
+    expected |= {"sample_along": 2 * 3 * 30, "score_along": 2 * 3}
     assert planned == {rule: n for rule, n in {**JOBS, **expected}.items() if rule != "calibrate"}
 
 
 def test_fetching_is_apart(checkout: Checkout) -> None:
-    fetched = dry_run(checkout, "--configfile", "config/paper.yaml", "--", "fetch")
-    assert jobs(fetched) == {"fetch": 1, "fetch_asset": 9}
+    assert jobs(dry_run(checkout, "--configfile", "config/paper.yaml", "--", "fetch")) == {"fetch": 1, "fetch_asset": 9}
     # once everything is there, nothing else asks for the network
     for line in (checkout.folder / "config/assets.yaml").read_text().splitlines():
         if line and not line.startswith((" ", "#")):
             (checkout.folder / "results/assets" / line.split(":")[0]).mkdir(parents=True)
-    planned = jobs(dry_run(checkout, "--configfile", "config/paper.yaml"))
-    assert planned == {rule: n for rule, n in JOBS.items() if rule != "fetch_asset"}
+    planned = jobs(dry_run(checkout, "--configfile", "config/paper.yaml", "--config", "along=[]"))
+    assert planned == {k: v for k, v in JOBS.items() if k != "fetch_asset"}
 
 
 def test_students_wait_for_the_teacher(paper: str) -> None:
@@ -90,17 +113,45 @@ def test_students_wait_for_the_teacher(paper: str) -> None:
     assert [run for run, waits in waiting.items() if not waits] == ["teacher"]
 
 
-def test_bk_sdms_rows_have_its_recipe(paper: str) -> None:
-    commands = [line for line in paper.splitlines() if "randcond.students.distil" in line]
-    own = {line.split("--name ")[1].split("/")[0] for line in commands if '"null_text": 0.0' in line}
+def test_bk_sdms_rows_have_its_recipe(commands: dict[str, list[list[str]]]) -> None:
+    students = {run_of(words): words for words in commands["students.distil"]}
+    null_text = {run: json.loads(option(words, "settings"))["recipe"]["null_text"] for run, words in students.items()}
+    own = {run for run, share in null_text.items() if share == 0.0}
     assert own == {"copied-plain-real", "b-small-plain-real", "b-tiny-plain-real"}
-    assert own == {line.split("--name ")[1].split("/")[0] for line in commands if "captions-real-augmented/" in line}
-    assert all('"null_text": 0.1' in line for line in commands if line.split("--name ")[1].split("/")[0] not in own)
+    assert own == {run for run, words in students.items() if "captions-real-augmented/" in " ".join(words)}
+    assert {share for run, share in null_text.items() if run not in own} == {0.1}
 
 
-def test_gpus_belong_to_the_job(paper: str, emoji: str) -> None:
-    assert paper.count("randcond.jobs.launch --gpus 4 randcond.students.distil") == JOBS["student"]
-    assert paper.count("randcond.jobs.launch --gpus 1 randcond.renders.render") == JOBS["render"]
+def test_every_training_keeps_what_is_scored_along_it(commands: dict[str, list[list[str]]]) -> None:
+    points = {(25_000, "raw"), (25_000, "ema"), (50_000, "ema")}
+    for words in commands["students.distil"]:
+        assert option(words, "unets") == f"results/paper/students/{run_of(words)}/1234/unets"
+        settings = json.loads(option(words, "settings"))
+        assert {(step, weights) for step, weights in settings["keep"]} == points and settings["steps"] == 50_000
+        assert "keep_every" not in settings["recipe"]
+    folders = {f"{step}-{weights}" for step, weights in points}
+    drawn = [words for words in commands["samples.draw"] if "--unet" in words]
+    assert len(drawn) == ALONG["sample_along"] and len(commands["samples.draw"]) == len(drawn) + JOBS["sample"]
+    for words in drawn:
+        run, folder = option(words, "name").split("/")[1], option(words, "unet").rpartition("/")[2]
+        assert folder in folders and option(words, "unet") == f"results/paper/students/{run}/1234/unets/{folder}"
+        assert option(words, "output").startswith(f"results/paper/samples/along/{run}/1234/{folder}/")
+    scored = [words for words in commands["scores.score"] if "--unet" in words]
+    assert len(scored) == ALONG["score_along"]
+    for words in scored:
+        run, folder = option(words, "run"), option(words, "unet").rpartition("/")[2]
+        assert option(words, "unet") == f"results/paper/students/{run}/1234/unets/{folder}"
+        assert option(words, "images").startswith(f"results/paper/samples/along/{run}/1234/{folder}/")
+        assert option(words, "output") == f"results/paper/scores/along/{run}/1234/{folder}.json"
+        settings = json.loads(option(words, "settings"))
+        assert f"{settings['step']}-{settings['protocol']['weights']}" == folder
+    (report,) = commands["report"]
+    assert {option(words, "output") for words in scored} <= {*report[report.index("--along") :]}
+
+
+def test_gpus_belong_to_the_job(commands: dict[str, list[list[str]]], emoji: str) -> None:
+    assert {option(words, "gpus") for words in commands["students.distil"]} == {"4"}
+    assert {option(words, "gpus") for words in commands["renders.render"] + commands["samples.draw"]} == {"1"}
     assert emoji.count("randcond.jobs.launch --gpus 2 randcond.students.distil") == 5
 
 
@@ -121,3 +172,14 @@ def test_an_asset_is_fetched(checkout: Checkout) -> None:
     checkout.snakemake("--cores", "1", "--configfile", "config/paper.yaml", "--", "results/assets/tiny")
     assert (checkout.folder / "results/assets/tiny/a.txt").read_text() == "weights"
     assert digest in (checkout.folder / "config/assets.lock.json").read_text()
+
+
+def test_a_long_training_is_scored_along_the_way(checkout: Checkout) -> None:
+    # of 1600 or 2800 steps every 200 are kept, twice; two students have random weights
+    counts = jobs(dry_run(checkout, "--configfile", "config/along.yaml"))
+    points = 4 * (2 * 1600 // 200 - 1) + 2 * (2 * 2800 // 200 - 1)
+    assert (counts["student"], counts["score"], counts["score_along"]) == (6, 7, points)
+    assert counts["sample_along"] == 2 * points
+    # they can be asked for without the report
+    asked = jobs(dry_run(checkout, "--configfile", "config/along.yaml", "--", "along"))
+    assert asked["score_along"] == points and "report" not in asked
