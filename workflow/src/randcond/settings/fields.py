@@ -43,6 +43,13 @@ class Section(BaseModel):
     )
 
 
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no integers of so many digits
+        return "a number of thousands of digits"
+
+
 def validated(model: type[Model], values: dict[str, Any], where: str) -> Model:
     """``values`` as a ``model``.
 
@@ -57,6 +64,7 @@ def validated(model: type[Model], values: dict[str, Any], where: str) -> Model:
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             message = "there is no such setting; check its spelling"
-        elif not isinstance(first["input"], dict | list) and not re.search("://.*@", str(first["input"])):  # a login
-            message += f", not {first['input']!r}"
+        elif not isinstance(first["input"], dict | list):
+            shown = _shown(first["input"])
+            message += "" if re.search("://.*@", shown) else f", not {shown}"  # no login
         raise UserError(f"{where}: {place}: {message}" if place else f"{where}: {message}") from None

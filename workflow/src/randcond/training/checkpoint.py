@@ -5,6 +5,7 @@ one process at a time write there; a fingerprint of settings, data and code keep
 continued under other conditions.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -89,7 +90,7 @@ class Checkpoint:
         tensors: dict[str, torch.Tensor] = {}
         skeleton = _take_tensors(state, tensors, set())
         metadata = {"fingerprint": json.dumps(self.fingerprint), "skeleton": json.dumps(skeleton)}
-        write_tensors(file, tensors, metadata)
+        write_tensors(file, tensors, {**metadata, "sha256": _digest(metadata, tensors)})
 
     def load(self) -> dict[str, Any] | None:
         """The saved state, or None where there is none.
@@ -102,8 +103,8 @@ class Checkpoint:
         tensors = read_tensors(self.file)
         with safe_open(self.file, "pt") as file:
             metadata = file.metadata() or {}
-        if not {"fingerprint", "skeleton"} <= metadata.keys():
-            raise UserError(f"{self.file}: not a checkpoint of this program; delete it to start anew")
+        if metadata.pop("sha256", "") != _digest(metadata, tensors):
+            raise UserError(f"{self.file}: not a whole checkpoint of this program; delete it to start anew")
         saved = json.loads(metadata["fingerprint"])
         changed = sorted(k for k in saved.keys() | self.fingerprint.keys() if saved.get(k) != self.fingerprint.get(k))
         if changed:
@@ -115,6 +116,12 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete the folder, once the finished result is in its place."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _digest(metadata: dict[str, str], tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of all but the tensors' numbers, of which there are gigabytes."""
+    shapes = {name: [str(tensor.dtype), *tensor.shape] for name, tensor in tensors.items()}
+    return hashlib.sha256(json.dumps([metadata, shapes], sort_keys=True).encode()).hexdigest()
 
 
 def _take_tensors(value: Any, tensors: dict[str, torch.Tensor], storages: set[int]) -> Any:

@@ -18,7 +18,7 @@ from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from torch import nn
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import UserError, reading
 from randcond.jobs.progress import Progress
 from randcond.jobs.provenance import taken_part
 from randcond.jobs.stopping import asked_to_stop
@@ -184,10 +184,11 @@ class _Run:
         self.made_with = taken_part(state.get("made_with", []) if state else [])
         if state is None:
             return
-        self.done, self.history = state["step"], state["history"]
-        self._recent = [losses.to(self._accelerator.device) for losses in state.get("recent", [])]
-        for name, part in self._parts.items():
-            part.load_state_dict(state[name])
+        with reading(self._checkpoint.file, "the state of this training", broken="delete it to start anew"):
+            self.done, self.history = state["step"], state["history"]
+            self._recent = [losses.to(self._accelerator.device) for losses in state.get("recent", [])]
+            for name, part in self._parts.items():
+                part.load_state_dict(state[name])
 
     def add(self, losses: dict[str, torch.Tensor]) -> None:
         """Count a step and its losses."""

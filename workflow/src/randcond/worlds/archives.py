@@ -103,7 +103,7 @@ def numbered_images(archives: Sequence[Path]) -> list[tuple[Path, list[str]]]:
             names = [name for name in file.namelist() if not name.endswith("/")]
         if not names:
             raise UserError(f"{path}: holds no images; delete it and run again")
-        if strange := [name for name in names if not _stem(name).isdecimal()]:
+        if strange := [name for name in names if not re.fullmatch(r"\d{1,18}", _stem(name))]:
             raise UserError(f"{path}: {strange[0]} is no image's number; delete it and run again")
         found.append((path, sorted(names, key=_number)))
     found.sort(key=lambda one: _number(one[1][0]))
