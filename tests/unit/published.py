@@ -166,6 +166,6 @@ def fetch_all(folder: Path, pipeline: Path) -> dict[str, Path]:
             continue
         # the list's hashes are of the originals
         files = [{"path": file.path, "url": (source / file.path).as_uri()} for file in asset.files]
-        local = Asset.model_validate(asset.model_dump() | {"gigabytes": 0.1, "files": files})
+        local = Asset.model_validate(asset.model_dump() | {"gigabytes": 0.3, "files": files})  # Inception's size
         fetch(name, local, found[name], folder / "downloads" / name, folder / "lock.json")
     return found
