@@ -1,6 +1,7 @@
 """One set of pins, and the code files that rules depend on."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -32,8 +33,9 @@ def test_pins_agree() -> None:
     lock = pins((ROOT / "requirements.lock").read_text().splitlines())
     wanted = pins(project["dependencies"] + project["optional-dependencies"]["dev"])
     assert {name: lock.get(name) for name in wanted} == wanted
-    # where a slurm.conf is but no controller answers, the plugin costs every start 9 s: it stays an extra
-    assert not lock.keys() & pins(project["optional-dependencies"]["slurm"]).keys()
+    # where a slurm.conf is but no controller answers, the plugin costs every start 9 s: executors stay extras
+    for extra in ("slurm", "generic"):
+        assert not lock.keys() & pins(project["optional-dependencies"][extra]).keys()
 
 
 def test_conda_installs_the_lock() -> None:
@@ -43,15 +45,37 @@ def test_conda_installs_the_lock() -> None:
     assert "python=3.11" in dependencies
 
 
-def test_slurm_profile_names_rules_that_exist() -> None:
-    text = (ROOT / "profiles/slurm/config.yaml").read_text()
-    profile = yaml.safe_load(text)
-    text = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
-    rules = set(re.findall(r"^(?:use rule \w+ as|rule) (\w+)\b", text, re.MULTILINE))
-    assert profile["set-resources"].keys() <= rules
-    assert profile["set-threads"].keys() <= rules
+@pytest.mark.parametrize("name", ["slurm", "generic"])
+def test_cluster_profiles_name_rules_that_exist(name: str) -> None:
+    profile = yaml.safe_load((ROOT / f"profiles/{name}/config.yaml").read_text())
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    resources = profile.get("set-resources", {})
+    known = set(re.findall(r"^(?:use rule \w+ as|rule) (\w+)\b", rules, re.MULTILINE))
+    assert resources.keys() | profile["set-threads"].keys() <= known
     # the number of GPUs is the configuration's
-    assert not any("gpu" in key or "gres" in key for one in profile["set-resources"].values() for key in one)
+    assert not any("gpu" in key or "gres" in key for one in resources.values() for key in one)
+
+
+@pytest.mark.parametrize(
+    ("state", "about", "answer"),
+    [
+        ("queued", "", "running"),
+        ("running", "", "running"),
+        ("finished", "Exit status: died with exit code 0", "success"),
+        ("finished", "Exit status: died with exit code 1", "failed"),
+        ("finished", "Exit status: killed by signal 9", "failed"),
+        ("", "", "failed"),  # forgotten
+    ],
+)
+def test_status_of_a_job_is_one_word(tmp_path: Path, state: str, about: str, answer: str) -> None:
+    queue = tmp_path / "tsp"
+    queue.write_text(f'#!/bin/sh\n[ "$2" = 7 ] && case $1 in -s) echo "{state}" ;; -i) echo "{about}" ;; esac\n')
+    queue.chmod(0o755)
+    profile = yaml.safe_load((ROOT / "profiles/generic/config.yaml").read_text())
+    command = f"{profile['cluster-generic-status-cmd']} '7'"  # as the executor does
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{answer}\n"
 
 
 def test_code_of_follows_imports(tmp_path: Path) -> None:
