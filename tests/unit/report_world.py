@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from randcond.report import Files, build, inputs
+from randcond.report import Files, build, shown
 
 NASTY = '<script>alert("x")</script> & \u202eleft\u202c "שלום" \'s'
 RUNS = {
@@ -196,7 +196,7 @@ class World:
             along=self.along_files(),
         )  # fmt: skip
         output = self.folder / "report"
-        build(inputs.read_settings(json.dumps(self.settings)), files, output)
+        build(shown.read_settings(json.dumps(self.settings)), files, output)
         return output
 
 

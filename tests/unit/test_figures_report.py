@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from randcond.figures.output import FigureScore, write_figure
 from randcond.jobs.errors import UserError
-from randcond.report import Files, build, inputs, paper_figures
+from randcond.report import Files, build, paper_figures, shown
 from randcond.report.__main__ import parser
 
-SETTINGS = inputs.Settings(title="T", world="emoji", name="emoji", seeds=[0], runs={}, tables={})
+SETTINGS = shown.Settings(title="T", world="emoji", name="emoji", seeds=[0], runs={}, tables={})
 
 
 def scores(*rows: tuple[str, str, float], seeds: int = 1, t: int | None = None) -> list[FigureScore]:

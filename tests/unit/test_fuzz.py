@@ -24,7 +24,9 @@ from randcond.assets.listing import read_assets
 from randcond.jobs.errors import UserError
 from randcond.jobs.yaml_file import read_yaml
 from randcond.prompts.table import COLUMNS, read_prompts
-from randcond.report.inputs import Settings, read_histories, read_scores
+from randcond.report.inputs import read_histories
+from randcond.report.score_files import read_scores
+from randcond.report.shown import Settings
 from randcond.settings.claims import load_claims
 from randcond.settings.config import check_config
 from randcond.settings.experiments import load_experiments

@@ -23,7 +23,7 @@ from randcond.jobs.tensors import read_tensors
 from randcond.prompts import choose as prompts
 from randcond.prompts import llm
 from randcond.renders import render
-from randcond.report.inputs import read_settings
+from randcond.report.shown import read_settings
 from randcond.samples import draw as sample
 from randcond.samples import real_images
 from randcond.scores import calibrate, check, score

@@ -10,7 +10,7 @@ from report_world import World
 
 from randcond.figures.output import FigureScore, FigureScores
 from randcond.jobs.errors import UserError
-from randcond.report import inputs, ledger, tables
+from randcond.report import ledger, score_files, shown, tables
 from randcond.report.verdicts import Finding, Verdict
 from randcond.settings.claims import Claim
 
@@ -114,7 +114,7 @@ def test_claims_on_figures_are_judged_from_their_shares() -> None:
 
 
 def test_the_benchmarks_captions_stand_for_all(finished: World) -> None:
-    scores = inputs.read_scores(finished.score_files(), inputs.Settings.model_validate(finished.settings))
+    scores = score_files.read_scores(finished.score_files(), shown.Settings.model_validate(finished.settings))
     score = scores["seen-rc"][0]
     expected = score.splits["all"].metrics.fid.value
     score.splits["coco30k"] = score.splits.pop("all")

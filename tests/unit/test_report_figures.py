@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 from report_world import RUNS, World, cell, score_dict
 
-from randcond.report import figures, grids, inputs
+from randcond.report import checking, figures, grids, inputs, score_files
 
 
 def test_single_trainings_are_drawn_hollow(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_size_curves_hold_the_scores(finished: World) -> None:
 
 def test_raw_weights_are_dashed(tmp_path: Path) -> None:
     def dashes(*kinds: str) -> int:
-        scores = {weights: inputs.parse(inputs.Score, score_dict(weights, 0), weights) for weights in kinds}
+        scores = {weights: checking.parse(score_files.Score, score_dict(weights, 0), weights) for weights in kinds}
         points = {("a", step, weights): [score] for weights, score in scores.items() for step in (100, 200)}
         svg = figures.step_curves("along", points, "all", tmp_path)
         assert ("a, raw weights" in svg) == ("raw" in kinds) and "a, moving average" in svg

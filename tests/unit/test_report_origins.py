@@ -5,7 +5,7 @@ from pathlib import Path
 
 from report_world import World
 
-from randcond.report import Files, build, inputs
+from randcond.report import Files, build, shown
 from randcond.report.origins import Elsewhere, Environment, Origin, elsewhere
 
 HERE = {"processor": "Xeon", "cores": "2", "memory": "8 GiB", "GPU": "none", "instructions": "x86_64 6-106 avx2 fma"}
@@ -21,7 +21,7 @@ def report(folder: Path, machines: dict[int, dict[str, str]]) -> tuple[str, str]
         logs[-1].parent.mkdir(parents=True, exist_ok=True)
         made = {"commit": "abc", "versions": {"torch": "2"}, "machine": machine}
         logs[-1].write_text(f"2026-01-01 00:00:00 made with {json.dumps(made)}\n")
-    settings = inputs.read_settings(json.dumps({**world.settings, "grids": []}))
+    settings = shown.read_settings(json.dumps({**world.settings, "grids": []}))
     build(settings, Files(scores=world.score_files(), logs=logs), folder / "report")
     return (folder / "report/index.html").read_text(), (folder / "report/tables/table2.tex").read_text()
 

@@ -9,12 +9,12 @@ import pytest
 from report_world import World, settings_dict
 
 from randcond.jobs.errors import UserError
-from randcond.report import PAPER_RESULTS, Files, build, inputs, machine, page
+from randcond.report import PAPER_RESULTS, Files, build, machine, page, score_files, shown
 from randcond.report.__main__ import parser
 
 
 def test_nothing_run_at_all_still_makes_a_report(tmp_path: Path) -> None:
-    settings = inputs.Settings.model_validate({**settings_dict([0]), "grids": []})
+    settings = shown.Settings.model_validate({**settings_dict([0]), "grids": []})
     build(settings, Files(), tmp_path / "report")
     text = (tmp_path / "report/index.html").read_text()
     assert "Nothing of this table was run." in text
@@ -88,7 +88,7 @@ def test_costs_are_added_by_rule(finished: World) -> None:
 
 
 def test_protocols_tell_what_differs(finished: World) -> None:
-    scores = inputs.read_scores(finished.score_files(), inputs.Settings.model_validate(finished.settings))
+    scores = score_files.read_scores(finished.score_files(), shown.Settings.model_validate(finished.settings))
     common, different = page.protocols(scores)
     assert common == {"steps": "25", "guidance_scale": "4.0"}
     assert ("weights", "teacher", ["teacher"]) in different and len(different) == 2
@@ -107,6 +107,6 @@ def test_command_line(world: World, tmp_path: Path) -> None:
     arguments = ["--settings", json.dumps(world.settings), "--scores", *map(str, world.score_files())]
     parsed = parser().parse_args([*arguments, "--prompts", "p.parquet", "--output", str(tmp_path / "out")])
     assert len(parsed.scores) == 5 and parsed.paper_results == PAPER_RESULTS
-    assert inputs.read_settings(parsed.settings).title == "Emoji report"
+    assert shown.read_settings(parsed.settings).title == "Emoji report"
     with pytest.raises(UserError, match="tables: Field required"):
-        inputs.read_settings(json.dumps({k: v for k, v in world.settings.items() if k != "tables"}))
+        shown.read_settings(json.dumps({k: v for k, v in world.settings.items() if k != "tables"}))

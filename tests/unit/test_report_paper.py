@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from report_world import World
 
-from randcond.report import Files, build, grids, inputs
+from randcond.report import Files, build, grids, shown
 
 PASSED = {"passed": True, "overridden_by": None, "split": "all"}
 SCORES = {"fid": {"expected": 13.05, "tolerance": 0.5, "found": 13.2}}
@@ -28,7 +28,7 @@ def page(world: World, calibration: dict | None = None, counts: dict | None = No
     files = Files(
         world.score_files(), world.histories, world.samples, world.prompts, world.llm, world.benchmarks, **written
     )
-    build(inputs.read_settings(json.dumps(world.settings)), files, world.folder / "report")
+    build(shown.read_settings(json.dumps(world.settings)), files, world.folder / "report")
     return (world.folder / "report/index.html").read_text()
 
 
@@ -85,7 +85,7 @@ def test_costs_of_a_tables_students(world: World) -> None:
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(cost | {"latency": 0.256, "device": "CPU, 1 thread"}))
     files = Files(world.score_files(), world.histories, world.samples, world.prompts, world.llm, costs=[path])
-    build(inputs.read_settings(json.dumps(world.settings)), files, world.folder / "report")
+    build(shown.read_settings(json.dumps(world.settings)), files, world.folder / "report")
     text = (world.folder / "report/index.html").read_text()
     row = text.split('<a href="costs/seen-rc.json">')[1].split("</tr>")[0]
     assert [cell.split("<")[0] for cell in row.split('<td class="number">')[1:]] == ["1.235", "8.9", "2.47", "0.26"]

@@ -6,7 +6,7 @@ import pytest
 from report_world import World
 
 from randcond.jobs.errors import UserError
-from randcond.report import inputs
+from randcond.report import score_files, shown
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), "12", None, True])
@@ -31,8 +31,9 @@ def test_values_at_the_bounds_pass(world: World) -> None:
     metrics = world.scores["seen-rc", 0]["splits"]["seen"]["metrics"]
     for metric, value in {"fid": -1e-3, "is": 1 - 1e-9, "clip": 1 + 1e-9, "named": 1.0, "kid": -0.01}.items():
         metrics[metric]["value"] = value
-    settings = inputs.Settings.model_validate(world.settings)
-    assert inputs.read_scores(world.score_files(), settings)["seen-rc"][0].splits["seen"].metrics.fid.value == -1e-3
+    settings = shown.Settings.model_validate(world.settings)
+    found = score_files.read_scores(world.score_files(), settings)["seen-rc"][0]
+    assert found.splits["seen"].metrics.fid.value == -1e-3
 
 
 def test_one_student_under_two_runs_is_refused(world: World) -> None:

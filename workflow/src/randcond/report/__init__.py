@@ -16,7 +16,21 @@ import pandas as pd
 from randcond.jobs import provenance
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import atomic_path
-from randcond.report import along, figures, grids, inputs, latex, ledger, machine, origins, page, paper_figures, tables
+from randcond.report import (
+    along,
+    figures,
+    grids,
+    inputs,
+    latex,
+    ledger,
+    machine,
+    origins,
+    page,
+    paper_figures,
+    score_files,
+    shown,
+    tables,
+)
 from randcond.report.paper import Paper
 
 SOURCES = Path(__file__).resolve().parents[4]
@@ -61,13 +75,13 @@ class Files:
     along: Sequence[Path] = ()
 
 
-def build(settings: inputs.Settings, files: Files, output: Path) -> None:
+def build(settings: shown.Settings, files: Files, output: Path) -> None:
     """Write the report's folder, whole or not at all.
 
     Raises:
         UserError: If a file is broken, or its numbers cannot stand beside the others.
     """
-    scores = inputs.read_scores(files.scores, settings)
+    scores = score_files.read_scores(files.scores, settings)
     histories = inputs.read_histories(files.histories)
     steps = {run: int(entries[-1]["step"]) for (run, _), entries in histories.items() if entries}
     points = along.read(files.along, settings, scores, steps)
@@ -120,7 +134,7 @@ def build(settings: inputs.Settings, files: Files, output: Path) -> None:
 
 
 def _write_tables(
-    settings: inputs.Settings,
+    settings: shown.Settings,
     parts: dict[str, list[tables.Part]],
     metrics: list[tables.Metric],
     elsewhere: list[origins.Elsewhere],
@@ -134,7 +148,7 @@ def _write_tables(
         (folder / f"{name}.tex").write_text(text, encoding="utf-8")
 
 
-def _student_costs(settings: inputs.Settings, files: Files, folder: Path) -> dict[str, inputs.StudentCost]:
+def _student_costs(settings: shown.Settings, files: Files, folder: Path) -> dict[str, inputs.StudentCost]:
     found = inputs.read_student_costs(files.costs)
     for name, table in settings.tables.items():
         if table.costs and found:
@@ -144,7 +158,7 @@ def _student_costs(settings: inputs.Settings, files: Files, folder: Path) -> dic
 
 
 def _copy_sources(
-    scores: list[list[inputs.Score]],
+    scores: list[list[score_files.Score]],
     costs: Sequence[Path],
     drawn: list[paper_figures.PaperFigure],
     folder: Path,
@@ -159,7 +173,7 @@ def _copy_sources(
         shutil.copytree(one.folder, folder / "figures" / one.name, ignore=shutil.ignore_patterns(".*"))
 
 
-def _losses(settings: inputs.Settings, histories: inputs.Histories, folder: Path) -> str:
+def _losses(settings: shown.Settings, histories: inputs.Histories, folder: Path) -> str:
     if not any(histories.values()):
         return ""
     groups = {table.title: [row.run for row in table.rows if row.run] for table in settings.tables.values()}
@@ -167,13 +181,13 @@ def _losses(settings: inputs.Settings, histories: inputs.Histories, folder: Path
     return figures.loss_curves(histories, {title.split(":")[0]: runs for title, runs in groups.items()}, folder)
 
 
-def _series(settings: inputs.Settings, scores: dict[str, list[inputs.Score]], folder: Path) -> dict[str, str]:
+def _series(settings: shown.Settings, scores: dict[str, list[score_files.Score]], folder: Path) -> dict[str, str]:
     sizes = {run: made.get("size") or settings.count for run, made in settings.runs.items()}
     drawn = {name: figures.size_curves(name, one, sizes, scores, folder) for name, one in settings.series.items()}
     return {name: svg for name, svg in drawn.items() if svg}
 
 
-def _grids(settings: inputs.Settings, files: Files, folder: Path) -> list[grids.FilledGrid]:
+def _grids(settings: shown.Settings, files: Files, folder: Path) -> list[grids.FilledGrid]:
     if not settings.grids:
         return []
     if files.prompts is None:

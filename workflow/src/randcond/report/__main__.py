@@ -7,7 +7,7 @@ from pathlib import Path
 from randcond.jobs.files import files_below
 from randcond.jobs.stage import run_stage
 from randcond.report import PAPER_RESULTS, TEMPLATES, Files, build
-from randcond.report.inputs import read_settings
+from randcond.report.shown import read_settings
 
 log = logging.getLogger("randcond")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from randcond.jobs.errors import UserError
 from randcond.report import figures
-from randcond.report.inputs import Row, Score, Settings, Table, check_comparable, read_score
+from randcond.report.score_files import Score, check_comparable, read_score
+from randcond.report.shown import Row, Settings, Table
 from randcond.report.tables import WEIGHTS, Points
 
 SPLITS = ("all", "seen", "unseen", "coco30k")

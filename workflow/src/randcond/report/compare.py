@@ -13,13 +13,13 @@ from rich.table import Table
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import read_json
-from randcond.report import grids, inputs, ledger
+from randcond.report import checking, grids, inputs, ledger, score_files, shown
 from randcond.report.tables import NONE, Measured, Metric, estimate, shown_metrics
 from randcond.report.verdicts import judge
 from randcond.settings.claims import Claim
 
 SPLITS = ("all", "seen", "unseen", "coco30k")
-Scores = dict[str, list[inputs.Score]]
+Scores = dict[str, list[score_files.Score]]
 
 
 def read_runs(folder: Path, runs: list[str]) -> Scores:
@@ -34,11 +34,11 @@ def read_runs(folder: Path, runs: list[str]) -> Scores:
         if not files:
             there = sorted(path.parent.name for path in (folder / "scores").glob("*/*.json"))
             raise UserError(f"{folder}/scores/{run}: no scores; there are {', '.join(dict.fromkeys(there)) or 'none'}")
-        found: list[inputs.Score] = [inputs.parse(inputs.Score, read_json(file), file) for file in files]
+        found: list[score_files.Score] = [checking.parse(score_files.Score, read_json(file), file) for file in files]
         for score, file in zip(found, files, strict=True):
             score.path = file
         scores[run] = sorted(found, key=lambda score: score.seed)
-    inputs.check_students(score for several in scores.values() for score in several)
+    score_files.check_students(score for several in scores.values() for score in several)
     return scores
 
 
@@ -80,7 +80,7 @@ def write_grids(folder: Path, scores: Scores, count: int, output: Path) -> list[
     concepts = [name for name in ("seen", "unseen") if name in shared]
     for number, split in enumerate(concepts or [name for name in ("coco30k", "all") if name in shared][:1], 1):
         first = benchmark.count if benchmark else None
-        grid = inputs.Grid(title=split, split=split, runs=runs, count=count, benchmark=first)
+        grid = shown.Grid(title=split, split=split, runs=runs, count=count, benchmark=first)
         written.append(output / grids.fill(number, grid, prompts, samples, seeds, output).file)
     return written
 

@@ -14,7 +14,9 @@ from matplotlib.text import Text
 
 from randcond.figures.plots import save
 from randcond.method.conditioning import TRAIN_TIMESTEPS, probability
-from randcond.report.inputs import Histories, Score, Series
+from randcond.report.inputs import Histories
+from randcond.report.score_files import Score
+from randcond.report.shown import Series
 from randcond.report.tables import WEIGHTS, Metric, Points, estimate, shown_metrics
 
 LINES = ("-", "--", ":", "-.")

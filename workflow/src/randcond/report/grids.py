@@ -13,7 +13,8 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from randcond.jobs.errors import UserError, reading
-from randcond.report.inputs import Grid, run_and_seed
+from randcond.report.inputs import run_and_seed
+from randcond.report.shown import Grid
 from randcond.report.text import plain
 
 CELL = 96  # pixels of a picture in the PNG, at least

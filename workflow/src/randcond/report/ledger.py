@@ -10,7 +10,7 @@ import pandas as pd
 
 from randcond.figures.output import FigureScores
 from randcond.jobs.errors import UserError
-from randcond.report.inputs import Score
+from randcond.report.score_files import Score
 from randcond.report.tables import NONE, Metric, shown_metrics
 from randcond.report.verdicts import Finding, Scores, Verdict, judge
 from randcond.settings.claims import Claim

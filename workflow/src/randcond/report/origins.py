@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from randcond.jobs.provenance import read_made_with
-from randcond.report.inputs import Score
+from randcond.report.score_files import Score
 
 JOBS = ("student", "score")  # whose logs are shown
 

@@ -13,10 +13,12 @@ from markupsafe import Markup
 from randcond.report import ledger
 from randcond.report.figures import Curve, conditioning_name
 from randcond.report.grids import FilledGrid, data_uri
-from randcond.report.inputs import Calibration, LlmSummary, PromptsSummary, Score, Settings, StudentCost
+from randcond.report.inputs import Calibration, LlmSummary, PromptsSummary, StudentCost
 from randcond.report.machine import Cost
 from randcond.report.origins import Elsewhere, Environment, Origin
 from randcond.report.paper_figures import PaperFigure
+from randcond.report.score_files import Score
+from randcond.report.shown import Settings
 from randcond.report.tables import (
     NONE,
     OVER_SEEDS,

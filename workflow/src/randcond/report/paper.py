@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from randcond.jobs.errors import UserError, reading
-from randcond.report.inputs import Number, PaperRow, parse
+from randcond.report.checking import Number, parse
+from randcond.report.shown import PaperRow
 
 PAPER_COLUMNS = ("table", "row", "split", "fid", "is", "clip")
 

@@ -12,7 +12,7 @@ from randcond.figures.output import FigureScores
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import read_json
 from randcond.method.conditioning import Exponential
-from randcond.report.inputs import parse
+from randcond.report.checking import parse
 
 KINDS = {".svg": "svg+xml", ".png": "png"}
 

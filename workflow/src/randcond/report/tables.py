@@ -9,8 +9,9 @@ import pandas as pd
 from scipy import stats
 
 from randcond.jobs.errors import UserError
-from randcond.report.inputs import Row, Score, Split, Table
 from randcond.report.paper import Paper
+from randcond.report.score_files import Score, Split
+from randcond.report.shown import Row, Table
 
 OVER_IMAGES = "bootstrap over images"
 OVER_SEEDS = "Student t over seeds"

@@ -1,0 +1,174 @@
+"""The score files: what is in one, and whether several can stand beside each other."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.types import StrictFloat, StrictInt
+
+from randcond.jobs.errors import UserError
+from randcond.jobs.files import read_json
+from randcond.report.checking import SAFE_NAME, Count, Number, parse
+from randcond.report.shown import Settings
+
+_ROUNDING = 1e-6
+
+
+class Estimate(BaseModel):
+    """A metric and the half width of its 95% bootstrap interval over images."""
+
+    value: Number
+    error95: Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)]
+
+
+class Distance(Estimate):
+    """An estimate that is never below 0 but for the rounding of matrix roots."""
+
+    value: Annotated[StrictFloat, Field(ge=-0.01, allow_inf_nan=False)]
+
+
+class InceptionScore(Estimate):
+    """An estimate that is never below 1 but for rounding."""
+
+    value: Annotated[StrictFloat, Field(ge=1 - _ROUNDING, allow_inf_nan=False)]
+
+
+class Cosine(Estimate):
+    """An estimate between -1 and 1."""
+
+    value: Annotated[StrictFloat, Field(ge=-1 - _ROUNDING, le=1 + _ROUNDING)]
+
+
+class Share(Estimate):
+    """An estimate between 0 and 1."""
+
+    value: Annotated[StrictFloat, Field(ge=0, le=1)]
+
+
+class Metrics(BaseModel):
+    """All metrics of a split. Worlds without an evaluator that names things have no ``named``."""
+
+    fid: Distance
+    kid: Estimate
+    is_: InceptionScore = Field(alias="is")
+    clip: Cosine
+    named: Share | None = None
+    fid_clean: Distance | None = None  # by another resize; of worlds that are scored by Inception
+
+    def get(self, metric: str) -> Estimate | None:
+        """The estimate by its name in the file, e.g. ``"is"``."""
+        found: Estimate | None = getattr(self, "is_" if metric == "is" else metric)
+        return found
+
+
+class Split(BaseModel):
+    """The scores of ``count`` samples against ``reference_count`` real images."""
+
+    count: Count
+    reference_count: Count
+    metrics: Metrics
+
+
+class Score(BaseModel):
+    """One score file: a run and a seed. ``path`` is where it was read, for messages."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    run: Annotated[str, Field(pattern=SAFE_NAME)]
+    seed: StrictInt
+    world: str
+    name: str
+    unet_parameters: Count
+    unet_sha256: str
+    protocol: dict[str, Any]
+    splits: dict[str, Split] = Field(min_length=1)
+    step: Count | None = None  # of a point along the training; None: the finished student
+    path: Path = Path()
+
+    @property
+    def weights(self) -> str:
+        """``raw`` or ``ema``, whatever else the protocol says, or nothing."""
+        return str(self.protocol.get("weights", ""))
+
+    @property
+    def file(self) -> str:
+        """Its place in the report's folder."""
+        if self.step is None:
+            return f"scores/{self.run}/{self.seed}.json"
+        return f"scores/along/{self.run}/{self.seed}/{self.step}-{self.weights}.json"
+
+
+def read_score(path: Path, settings: Settings) -> Score:
+    """A score file.
+
+    Raises:
+        UserError: If it is not what it should be, or belongs to another world.
+    """
+    score: Score = parse(Score, read_json(path), path)
+    score.path = path
+    if (score.world, score.name) != (settings.world, settings.name):
+        wanted = f"{settings.world}/{settings.name}"
+        raise UserError(f"{path}: scores of {score.world}/{score.name} in a report on {wanted}; score it again")
+    return score
+
+
+def read_scores(paths: Iterable[Path], settings: Settings) -> dict[str, list[Score]]:
+    """Score files by run, ordered by seed.
+
+    Raises:
+        UserError: If a file is not what it should be, belongs to another world, repeats a run's seed or scores the
+            student of another, or lacks a metric that others have.
+    """
+    by_run: dict[str, dict[int, Score]] = {}
+    for path in sorted(paths):
+        score = read_score(path, settings)
+        seeds = by_run.setdefault(score.run, {})
+        if score.seed in seeds:
+            raise UserError(f"{path}: run {score.run}, seed {score.seed} is also in {seeds[score.seed].path}")
+        seeds[score.seed] = score
+    scores = {run: [seeds[seed] for seed in sorted(seeds)] for run, seeds in sorted(by_run.items())}
+    check_comparable([score for of_run in scores.values() for score in of_run])
+    return scores
+
+
+def check_comparable(scores: Sequence[Score], steps: Mapping[str, int] | None = None) -> None:
+    """Raise :class:`UserError` if two scores are of one student, or one lacks a metric that others have.
+
+    Args:
+        scores: Of finished students, and of points along their trainings.
+        steps: Steps that finished students were trained for, as far as it is known.
+    """
+    check_students(scores, steps or {})
+    _same_metrics(scores)
+
+
+def check_students(scores: Iterable[Score], steps: Mapping[str, int] | None = None) -> None:
+    """Raise :class:`UserError` if two scores are of one student: the numbers of a run would be shown as another's.
+
+    Raw weights and their moving average are two students, but for the first step, whose average they are.
+    """
+    seen: dict[str, Score] = {}
+    for score in scores:
+        other = seen.setdefault(score.unet_sha256, score)
+        if other is not score and not _first_step(score, other, steps or {}):
+            raise UserError(
+                f"{score.path}: scores the same student as {other.path}; score each run's own, or keep one of runs"
+                " that do not differ"
+            )
+
+
+def _first_step(score: Score, other: Score, steps: Mapping[str, int]) -> bool:
+    """Whether both are of a training's first step, one of raw weights, one of their average."""
+    one, two = ((each.run, each.seed, each.step or steps.get(each.run)) for each in (score, other))
+    return one == two == (score.run, score.seed, 1) and score.weights != other.weights
+
+
+def _same_metrics(scores: Sequence[Score]) -> None:
+    naming = {split.metrics.named is not None for score in scores for split in score.splits.values()}
+    if len(naming) < 2:
+        return
+    for score in scores:
+        for name, split in score.splits.items():
+            if split.metrics.named is None:
+                raise UserError(f"{score.path}: splits.{name}.metrics.named is missing, other scores have it")
