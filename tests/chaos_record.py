@@ -6,13 +6,15 @@
 The world is recorded, and all its logs are changed, as if every job had run again. Each trial then starts from the
 first dvc.lock and an empty cache, and is stopped by SIGKILL or SIGINT so many seconds after the first object is in the
 cache. It counts as survived if dvc.lock is, to the bit, the first or the second, no object is other than its name says,
-and the same command then ends with the second dvc.lock and every object it names. A moment after the command's end
-stops nothing, and another is drawn for it.
+and a record that nothing stops then ends with the second dvc.lock and every object it names. A moment after the end
+stops nothing, and another is drawn for it. Snakemake is asked once what there is to record, as that only reads; the
+command itself has the last word.
 """
 
 import argparse
 import hashlib
 import json
+import logging
 import os
 import random
 import shutil
@@ -21,16 +23,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import yaml
 
 from checkout import SMOKE, Checkout
+from randcond.versions.pipeline import Source, write_pipelines
+from randcond.versions.plan import Stage, plan
+from randcond.versions.record import record
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT)
 OBJECTS, LOCKS = ".dvc/cache/files/md5", ("versions/smoke/dvc.lock", "versions/assets/dvc.lock")
-RECORD = ("-m", "randcond.versions", "record", "--configfile", "config/smoke.yaml")
+CONFIG = ["config/smoke.yaml"]
+COMMAND = ("-m", "randcond.versions", "record", "--configfile", *CONFIG)
 
 
 class Recorder(Checkout):
@@ -52,16 +61,28 @@ class Recorder(Checkout):
         """Make Snakemake call everything up to date."""
         self.snakemake(*SMOKE, "--touch", "--forceall", "--no-hooks", "--quiet", "all")
 
-    def record(self) -> subprocess.Popen[str]:
-        environment = os.environ | {"PYTHONPATH": str(self.folder / "workflow/src")}
-        return subprocess.Popen(
-            [sys.executable, *RECORD], cwd=self.folder, env=environment, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+    def plan(self) -> list[Stage]:
+        """What there is to record; Snakemake leaves threads behind, with which no process may fork."""
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            return pool.submit(_planned, self.folder).result()
 
-    def until_writing(self, process: subprocess.Popen[str]) -> None:
-        """Wait for the first object in the cache, or for the command's end."""
-        while process.poll() is None and not any((self.folder / OBJECTS).glob("*/*")):
+    def record(self, stages: list[Stage]) -> ForkProcess:
+        """Start to record, in a process that has all it needs loaded."""
+        process = get_context("fork").Process(target=_record, args=(self.folder, stages))
+        process.start()
+        return process
+
+    def command(self) -> str:
+        """What the command itself says."""
+        environment = os.environ | {"PYTHONPATH": str(self.folder / "workflow/src")}
+        done = subprocess.run(
+            [sys.executable, *COMMAND], cwd=self.folder, env=environment, capture_output=True, text=True
+        )
+        return (done.stdout + done.stderr).strip()
+
+    def until_writing(self, process: ForkProcess) -> None:
+        """Wait for the first object in the cache, or for the end."""
+        while process.is_alive() and not any((self.folder / OBJECTS).glob("*/*")):
             time.sleep(0.01)
 
     def locks(self) -> dict[str, bytes]:
@@ -97,10 +118,24 @@ class Recorder(Checkout):
         return named - have.keys()
 
 
+def _planned(folder: Path) -> list[Stage]:
+    os.chdir(folder)
+    return plan(CONFIG, {}, ["all"])
+
+
+def _record(folder: Path, stages: list[Stage]) -> None:
+    os.chdir(folder)
+    sys.stderr = sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    write_pipelines(stages, Source(CONFIG))
+    if found := record(stages).refused:
+        raise RuntimeError(f"refused: {found}")
+
+
 @dataclass(frozen=True)
 class Whole:
     """What recording starts from and ends with when nothing stops it; seconds from its first object to its end."""
 
+    stages: list[Stage]
     first: dict[str, bytes]
     second: dict[str, bytes]
     objects: int
@@ -109,35 +144,35 @@ class Whole:
 
 def reference(recorder: Recorder) -> Whole:
     """Record, change every log, and record again."""
-    output = recorder.record().communicate()[0]
+    stages = recorder.plan()
+    recorder.record(stages).join()
     first = recorder.locks()
-    for log in [
-        path for world in ("smoke/logs", "assets") for path in (recorder.folder / "results" / world).rglob("*.log")
-    ]:
-        log.write_text(log.read_text() + "as if it had run again\n")
+    for world in ("smoke/logs", "assets"):
+        for log in (recorder.folder / "results" / world).rglob("*.log"):
+            log.write_text(log.read_text() + "as if it had run again\n")
     recorder.touch()
     recorder.reset(first)
-    process = recorder.record()
+    process = recorder.record(stages)
     recorder.until_writing(process)
     start = time.monotonic()
-    output += process.communicate()[0]
+    process.join()
     seconds, second = time.monotonic() - start, recorder.locks()
     if not (second and second.keys() == first.keys() and all(second[name] != first[name] for name in first)):
-        raise RuntimeError(f"nothing to stop:\n{output}")
-    return Whole(first, second, len(recorder.objects()), seconds)
+        raise RuntimeError("nothing to stop: the world was not recorded, or not anew")
+    return Whole(stages, first, second, len(recorder.objects()), seconds)
 
 
 def trial(recorder: Recorder, whole: Whole, seconds: float, how: signal.Signals) -> tuple[bool, str] | None:
     """Record, stop it, look, and record again: is all as it should be, and what happened; None if it ended before."""
     recorder.reset(whole.first)
-    process = recorder.record()
+    process = recorder.record(whole.stages)
     recorder.until_writing(process)
-    try:
-        process.communicate(timeout=seconds)
+    process.join(seconds)
+    if process.is_alive():
+        os.kill(process.pid, how)
+        process.join()
+    if process.exitcode == 0:
         return None
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, how)
-        process.communicate()
     count, locks, problems = len(recorder.objects()), recorder.locks(), []
     state = "partly as after" if locks != whole.first else "as before"
     state = "as after" if locks == whole.second else state
@@ -145,18 +180,17 @@ def trial(recorder: Recorder, whole: Whole, seconds: float, how: signal.Signals)
         if locks.get(name) not in (whole.first.get(name), whole.second.get(name)):
             problems.append(f"{name} is broken")
     problems += [f"object {name} is broken" for name in recorder.broken()]
-    again = recorder.record()
-    last = again.communicate()[0].strip().splitlines()[-1:]
-    if again.returncode or recorder.locks() != whole.second:
+    again = recorder.record(whole.stages)
+    again.join()
+    if again.exitcode or recorder.locks() != whole.second:
         problems.append("another dvc.lock in the end")
-    problems += [
-        f"object {name} is {what} in the end" for what in ("broken", "absent") for name in getattr(recorder, what)()
-    ]
+    problems += [f"object {name} is broken in the end" for name in recorder.broken()]
+    problems += [f"object {name} is absent in the end" for name in recorder.absent()]
     problems += [f"left {path}" for path in (recorder.folder / "versions").rglob("*.partial")]
     said = (
         f"{how.name} {seconds:.1f} s after the first of {whole.objects} objects, {count} in the cache, dvc.lock {state}"
     )
-    return not problems, f"{said}; again: {' '.join(last)}; {', '.join(problems) or 'equal'}"
+    return not problems, f"{said}; again: {', '.join(problems) or 'equal'}"
 
 
 def main() -> int:
@@ -166,7 +200,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the signals")
     parser.add_argument("--results", type=Path, help="folder of the finished smoke world and its assets")
     arguments = parser.parse_args()
+    logging.getLogger("dvc").setLevel(logging.ERROR)  # as the command does
     chance, good, done = random.Random(arguments.seed), 0, 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
     with tempfile.TemporaryDirectory(prefix="chaos-record-") as folder:
         recorder = Recorder(Path(folder), arguments.results)
         whole = reference(recorder)
@@ -177,6 +213,7 @@ def main() -> int:
                 continue
             done, good = done + 1, good + found[0]
             print(f"stop {done}, {'ok' if found[0] else 'FAILED'}: {found[1]}", flush=True)
+        print(f"the command then: {recorder.command()}")
     print(f"{good} of {arguments.number} stops left dvc.lock and cache whole, and the same record in the end")
     return int(good < arguments.number)
 
