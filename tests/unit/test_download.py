@@ -104,6 +104,29 @@ def test_tried_again(server: Server, tmp_path: Path, again: Answer) -> None:
     assert get(f"{server.url}/a", tmp_path, hashed=True) == NEW
 
 
+def test_another_url_is_another_file(server: Server, tmp_path: Path) -> None:
+    """Even if it was published at the same second and is as long."""
+    date = {"Last-Modified": "Wed, 01 Jan 2025 00:00:00 GMT", "Content-Length": "3000"}
+    rest = date | REST | {"Content-Range": "bytes 1000-2999/3000"}
+    server.answers = [Answer(200, date, OLD[:1000]), *[Answer(404)] * 3]
+    with pytest.raises(UserError, match="answers 404"):
+        get(f"{server.url}/a", tmp_path)
+    server.asked.clear()
+    server.answers = [Answer(200, date, NEW), Answer(206, rest, NEW[1000:])]
+    assert get(f"{server.url}/b", tmp_path) == NEW
+    assert server.ranges() == [None]
+
+
+def test_no_more_is_read_than_may_come(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("randcond.assets.download._CHUNK", 100)
+    read: list[int] = []
+    monkeypatch.setattr("randcond.assets.download.Progress.at", lambda _, done: read.append(done))
+    server.answers = [Answer(200, {"ETag": '"x"'}, OLD)]  # of a length that is not told
+    with pytest.raises(UserError, match="600 bytes or more, .* no more than 500 may come"):
+        get(f"{server.url}/a", tmp_path, most=500, hashed=True)
+    assert len(read) <= 5
+
+
 def test_too_large(server: Server, tmp_path: Path) -> None:
     server.files = {"/a": OLD}
     server.answers = [Answer(200, {"ETag": '"x"'}, OLD)]  # of a length that is not told

@@ -71,6 +71,17 @@ def test_changed_bytes_on_a_remote_are_refused(remote: Path, verify: bool) -> No
             repo.pull([str(PIPELINE)])
 
 
+def test_every_remote_is_checked_whatever_its_settings(remote: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC checks a folder of this machine by itself, so that only what it is told shows here."""
+    told: dict[str, dict] = {}
+    monkeypatch.setattr(Repo, "pull", lambda repo, _: told.update(repo.config["remote"]))
+    CONFIG.write_text(CONFIG.read_text().replace("verify = True", "verify = False"))
+    with CONFIG.open("a") as file:
+        file.write("['remote \"theirs\"']\n    url = ssh://host.invalid/folder\n")
+    restore.fetch([PIPELINE])
+    assert {name: one["verify"] for name, one in told.items()} == {"shared": True, "theirs": True}
+
+
 @pytest.mark.parametrize("name", ["2.zip", "../../../../escaped.zip"])
 def test_a_changed_listing_leads_nowhere(remote: Path, name: str) -> None:
     change(remote, SAMPLES, lambda text: text.replace("1.zip", name))
