@@ -9,6 +9,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from randcond.jobs.tensors import write_tensors
 from randcond.method.conditioning import probability
 from randcond.method.losses import DistillationLoss
 from randcond.method.student import build_student, feature_pairs
+from randcond.method.trajectories import Trajectories
 from randcond.prompts.pool import ArrowTexts, TextPool, write_pool
 from randcond.prompts.table import read_prompts, write_prompts
 from randcond.settings.config import Config
@@ -35,6 +37,7 @@ from randcond.training.loop import fit
 from randcond.worlds.emoji import choose
 
 N = 12
+TRAJECTORIES = {"share": 0.5, "guidance": 2.0, "bank": 2, "stride": 300}
 C_BASE = {"student": "c-base", "init": "random", "images": "rendered", "random_conditioning": None, "texts": []}
 
 
@@ -48,6 +51,7 @@ def arguments(tmp_path: Path, pipeline_folder: Path) -> argparse.Namespace:
     recipe = Config().distillation.recipe("copied") | {"batch": 4, "micro_batch": 2}
     run = {"student": "b-base", "init": "copied", "prompts": "captions", "rows": "all", "size": None, "images": "real"}
     run |= {"random_conditioning": {"kind": "exponential", "rate": 5.0}, "texts": ["pool"], "features": "blocks"}
+    run["trajectories"] = None
     return argparse.Namespace(
         settings=json.dumps({"run": run, "recipe": recipe, "steps": 7, "count": N, "seed": 3}),
         name="tiny/3", threads=1, teacher=pipeline_folder, prompts=tmp_path / "captions.parquet",
@@ -171,11 +175,19 @@ def test_halves_of_a_step_make_the_whole(arguments: argparse.Namespace, teacher:
 
 
 class Seen:
-    """Stands in for the losses and keeps what they are given."""
+    """Stands in for the losses and keeps what they are given: latents, noise, timesteps, texts' tensors, swapped."""
 
     def __init__(self, of: Distillation) -> None:
         self.batches: list[tuple] = []
-        of.loss.forward = lambda *batch: self.batches.append(batch) or {}
+        self._kept = of._teacher._noise.alphas_cumprod
+        of.loss.forward = self._forward
+
+    def _forward(self, noised: torch.Tensor, timesteps: torch.Tensor, *rest: Any) -> tuple[dict, torch.Tensor]:
+        conditions, noise, known, _ = rest  # the tiny teacher predicts noise: that is the target
+        kept = self._kept[timesteps].view(-1, 1, 1, 1)
+        latents = (noised - (1 - kept).sqrt() * noise) / kept.sqrt()
+        self.batches.append((latents, noise, timesteps, conditions, ~known))
+        return {}, noised
 
 
 def test_what_the_losses_are_given(
@@ -191,10 +203,10 @@ def test_what_the_losses_are_given(
         [row for batch in seen.batches for row in batch[i]] if i != 3 else [] for i in range(5)
     )
     own = read_prompts(arguments.prompts)["text"].tolist()[:N]
-    stored, row_of = LatentShards(arguments.latents).get(list(range(N))), {}
-    for i, latent in enumerate(stored):
-        row_of[float(latent.sum())] = i
-    rows = [row_of[float(latent.sum())] for latent in latents]
+    stored = LatentShards(arguments.latents).get(list(range(N)))
+    distances = torch.cdist(torch.stack(latents).flatten(1), stored.flatten(1))
+    assert float(distances.min(1).values.max()) < 0.1
+    rows = distances.argmin(1).tolist()
     # a text that was neither swapped nor emptied is its image's own
     kept = [not swap and text != "" for swap, text in zip(swapped, texts, strict=True)]
     assert all(text == own[row] for text, row, keep in zip(texts, rows, kept, strict=True) if keep)
@@ -284,7 +296,9 @@ def kept(arguments: argparse.Namespace) -> dict[str, dict[str, torch.Tensor]]:
 
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize(
-    ("run", "by", "first"), [({}, "signal", 6), (C_BASE, "interrupt", 4)], ids=["b-base", "c-base"]
+    ("run", "by", "first"),
+    [({}, "signal", 6), (C_BASE, "interrupt", 4), ({"trajectories": TRAJECTORIES}, "signal", 6)],
+    ids=["b-base", "c-base", "trajectories"],
 )
 def test_end_to_end_and_killed_half_way(
     arguments: argparse.Namespace, run: dict, by: str, first: int, monkeypatch: pytest.MonkeyPatch
@@ -296,7 +310,7 @@ def test_end_to_end_and_killed_half_way(
     unets = kept(arguments)
     assert unets.keys() == {"3-ema", "5-raw", "7-raw"}
     assert [entry["step"] for entry in history] == [2, 4, 6, 7]
-    assert set(history[-1]) == {"step", "loss", "out", "feat"} | (set() if run else {"denoise"})
+    assert set(history[-1]) == {"step", "loss", "out", "feat"} | (set() if "student" in run else {"denoise"})
     assert not arguments.checkpoint.exists()
     for name in ("output", "history", "unets"):
         setattr(arguments, name, arguments.checkpoint.with_name(f"{name} again"))
@@ -415,3 +429,37 @@ def test_loss_that_is_no_number(arguments: argparse.Namespace) -> None:
     assert "\n" not in str(caught.value)
     assert not arguments.output.exists()
     assert (arguments.checkpoint / "failed.safetensors").exists()
+
+
+def test_trajectories_alone_need_no_image(arguments: argparse.Namespace, teacher: Teacher) -> None:
+    alone = {"images": "rendered", "random_conditioning": None, "trajectories": TRAJECTORIES | {"share": 1.0}}
+    change(arguments, alone)
+    with pytest.raises(UserError, match="render them again"):  # latents that no pair would be taken from
+        stage.distil(arguments)
+    arguments.latents = []
+    stage.distil(arguments)
+    weights, history = finished(arguments)
+    assert history[-1]["step"] == 7
+    assert not torch.equal(weights["conv_in.weight"], teacher.unet.state_dict()["conv_in.weight"])
+    change(arguments, alone | {"trajectories": None})
+    with pytest.raises(UserError, match="but 0 latents"):
+        stage.distil(arguments)
+
+
+def test_trajectories_take_the_last_pairs_of_a_batch(arguments: argparse.Namespace, teacher: Teacher) -> None:
+    asked = problem(arguments, teacher)
+    shape, pool = teacher.latent_shape, [f"text {i}" for i in range(9)]
+    asked._batch, asked.trajectories = 5, Trajectories(pool, shape, teacher.solver(), 3, 2, 300, seed=3)
+    seen = Seen(asked)
+    asked(0, slice(0, 8))
+    noised, timesteps, swapped = (seen.batches[0][i] for i in (0, 2, 4))
+    assert noised.shape == (8, *shape)
+    _, times, _ = asked.trajectories.batch(0)
+    assert torch.equal(timesteps[5:], times)
+    assert swapped[5:].all()  # nothing to denoise towards
+    for rows in (slice(0, 4), slice(4, 6), slice(6, 8)):  # of D alone, of both, of trajectories alone
+        asked(0, rows)
+        assert torch.equal(seen.batches[-1][2], timesteps[rows])
+    asked.after_step(0)
+    assert (asked.trajectories.batch(0)[1] != times).all()
+    assert torch.equal(asked.trajectories.batch(1)[1], asked.trajectories.timesteps[3:])

@@ -8,21 +8,28 @@ from randcond.method.student import build_student, feature_pairs
 from randcond.teachers.stable_diffusion import Teacher
 
 
-def batch(teacher: Teacher, n: int = 4) -> dict:
+def drawn(teacher: Teacher, n: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Latents, noise and timesteps."""
     chance = torch.Generator().manual_seed(0)
+    latents, noise = (torch.randn((n, *teacher.latent_shape), generator=chance) for _ in range(2))
+    return latents, noise, torch.randint(1000, (n,), generator=chance)
+
+
+def batch(teacher: Teacher, n: int = 4) -> dict:
+    latents, noise, timesteps = drawn(teacher, n)
     return {
-        "latents": torch.randn((n, *teacher.latent_shape), generator=chance),
-        "noise": torch.randn((n, *teacher.latent_shape), generator=chance),
-        "timesteps": torch.randint(1000, (n,), generator=chance),
+        "noised": teacher.add_noise(latents, noise, timesteps),
+        "timesteps": timesteps,
         "conditions": teacher.encode(["a tiger", "a bus", "", "a red apple"][:n]),
-        "swapped": torch.tensor([True, False, False, True][:n]),
-        "unswapped": 0.5,
+        "target": teacher.target(latents, noise, timesteps),
+        "known": torch.tensor([False, True, True, False][:n]),
+        "share_known": 0.5,
     }
 
 
 def part(whole: dict, rows: slice) -> dict:
     conditions = {name: tensor[rows] for name, tensor in whole["conditions"].items()}
-    of_whole = {"conditions": conditions, "unswapped": whole["unswapped"]}
+    of_whole = {"conditions": conditions, "share_known": whole["share_known"]}
     return {name: value[rows] for name, value in whole.items() if name not in of_whole} | of_whole
 
 
@@ -42,8 +49,9 @@ def test_against_a_plain_computation(teacher: Teacher, student: str) -> None:
             unet.get_submodule(name).register_forward_hook(
                 lambda _m, _i, out, key=(who, name): outputs.update({key: out[0] if isinstance(out, tuple) else out})
             )
-    found = {name: value.detach() for name, value in loss(**data).items()}
-    noised = teacher.add_noise(data["latents"], data["noise"], data["timesteps"])
+    losses, predicted = loss(**data)
+    found = {name: value.detach() for name, value in losses.items()}
+    noised = data["noised"]
     states = data["conditions"]["encoder_hidden_states"]
     with torch.no_grad():
         expected = teacher.unet(noised, data["timesteps"], states).sample
@@ -58,19 +66,20 @@ def test_against_a_plain_computation(teacher: Teacher, student: str) -> None:
             output = torch.einsum("oc,nchw->nohw", layer.weight[:, :, 0, 0], output) + layer.bias.view(1, -1, 1, 1)
         target = outputs["t", of_teacher]
         features += float((output - getattr(target, "sample", target)).square().mean().detach())
-    errors = (mine - data["noise"]).square().mean((1, 2, 3))
+    errors = (mine - data["target"]).square().mean((1, 2, 3))
+    assert torch.equal(predicted, expected)
     assert float(found["out"]) == pytest.approx(float((mine - expected).square().mean()), rel=1e-5)
     assert float(found["feat"]) == pytest.approx(features, rel=1e-5)
-    assert float(found["denoise"]) == pytest.approx(float(errors[~data["swapped"]].mean()), rel=1e-5)
+    assert float(found["denoise"]) == pytest.approx(float(errors[data["known"]].mean()), rel=1e-5)
     assert float(found["loss"]) == pytest.approx(float(found["out"] + found["feat"] + found["denoise"]), rel=1e-6)
 
 
 def test_noise_is_added_as_the_schedule_says(teacher: Teacher) -> None:
-    data = batch(teacher)
+    latents, noise, timesteps = drawn(teacher)
     betas = torch.linspace(teacher._noise.config["beta_start"], teacher._noise.config["beta_end"], 1000)
-    kept = torch.cumprod(1 - betas, 0)[data["timesteps"]].view(-1, 1, 1, 1)
-    expected = kept.sqrt() * data["latents"] + (1 - kept).sqrt() * data["noise"]
-    torch.testing.assert_close(teacher.add_noise(data["latents"], data["noise"], data["timesteps"]), expected)
+    kept = torch.cumprod(1 - betas, 0)[timesteps].view(-1, 1, 1, 1)
+    expected = kept.sqrt() * latents + (1 - kept).sqrt() * noise
+    torch.testing.assert_close(teacher.add_noise(latents, noise, timesteps), expected)
 
 
 def test_only_channel_students_have_projections_and_they_learn(teacher: Teacher) -> None:
@@ -80,7 +89,7 @@ def test_only_channel_students_have_projections_and_they_learn(teacher: Teacher)
     assert len(widths) == 9
     assert widths["down_blocks-0-downsamplers-0"] == (10, 8)
     assert widths["mid_block-resnets-1"] == (40, 32)
-    loss(**batch(teacher))["loss"].backward()
+    loss(**batch(teacher))[0]["loss"].backward()
     for layer in loss.features.projections.values():
         assert layer.weight.grad is not None
         assert layer.weight.grad.abs().sum() > 0
@@ -90,27 +99,26 @@ def test_only_channel_students_have_projections_and_they_learn(teacher: Teacher)
 
 def gradients(loss: DistillationLoss, data: dict) -> dict[str, torch.Tensor]:
     loss.zero_grad(set_to_none=True)
-    loss(**data)["loss"].backward()
+    loss(**data)[0]["loss"].backward()
     return {name: parameter.grad for name, parameter in loss.named_parameters()}
 
 
 def test_denoising_needs_an_image_that_belongs_to_its_text(teacher: Teacher) -> None:
     data = batch(teacher)
     plain, denoising = make(teacher, "b-base"), make(teacher, "b-base", denoise=True)
-    assert set(plain(**data)) == {"loss", "out", "feat"}
-    swapped = data | {"swapped": torch.ones(4, dtype=torch.bool), "unswapped": 0.0}
-    assert float(denoising(**swapped)["denoise"].detach()) == 0
+    assert set(plain(**data)[0]) == {"loss", "out", "feat"}
+    swapped = data | {"known": torch.zeros(4, dtype=torch.bool), "share_known": 0.0}
+    assert float(denoising(**swapped)[0]["denoise"].detach()) == 0
     # where every text was swapped, nothing is learned from the true noise
     expected = gradients(plain, swapped)
     for name, gradient in gradients(denoising, swapped).items():
         torch.testing.assert_close(gradient, expected[name])
-    kept = gradients(denoising, data | {"swapped": torch.zeros(4, dtype=torch.bool), "unswapped": 1.0})
+    kept = gradients(denoising, data | {"known": torch.ones(4, dtype=torch.bool), "share_known": 1.0})
     assert not torch.allclose(kept["student.conv_out.weight"], expected["student.conv_out.weight"])
 
 
 def test_velocity_is_the_target_of_a_teacher_that_predicts_it(teacher: Teacher) -> None:
-    data = batch(teacher)
-    latents, noise, timesteps = data["latents"], data["noise"], data["timesteps"]
+    latents, noise, timesteps = drawn(teacher)
     assert torch.equal(teacher.target(latents, noise, timesteps), noise)
     teacher._noise.register_to_config(prediction_type="v_prediction")
     kept = teacher._noise.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
@@ -142,8 +150,8 @@ def test_hooks_are_gone_afterwards(teacher: Teacher) -> None:
 def test_parts_of_a_batch_add_up(teacher: Teacher) -> None:
     loss, data = make(teacher, "c-base", denoise=True), batch(teacher)
     with torch.no_grad():
-        whole = loss(**data)
-        parts = [loss(**part(data, rows)) for rows in (slice(0, 1), slice(1, 4))]
+        whole = loss(**data)[0]
+        parts = [loss(**part(data, rows))[0] for rows in (slice(0, 1), slice(1, 4))]
     assert set(whole) == {"loss", "out", "feat", "denoise"}
     for name in whole:
         expected = float(parts[0][name]) / 4 + 3 * float(parts[1][name]) / 4
@@ -154,7 +162,7 @@ def test_a_copy_of_the_teacher_loses_nothing(teacher: Teacher) -> None:
     blocks = [f"down_blocks.{i}" for i in range(4)]
     loss = DistillationLoss(teacher, teacher.unet, [(block, block) for block in blocks], denoise=False)
     with torch.no_grad():
-        assert float(loss(**batch(teacher))["loss"]) == 0
+        assert float(loss(**batch(teacher))[0]["loss"]) == 0
 
 
 @pytest.mark.parametrize("texts", [["a red apple", ""], ["a tiger " * 200, "a bus"]])  # padded, and cut

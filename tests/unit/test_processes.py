@@ -9,6 +9,7 @@ import pytest
 
 PROGRAM = """
 import json, sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 import torch
@@ -17,6 +18,7 @@ sys.path.insert(0, sys.argv[1])
 from conftest import tiny_unet
 from randcond.method.conditioning import probability
 from randcond.method.losses import DistillationLoss
+from randcond.method.trajectories import Trajectories
 from randcond.students.data import LatentShards, Pairs
 from randcond.students.problem import Distillation
 from randcond.method.student import build_student, feature_pairs
@@ -35,17 +37,22 @@ texts = [f"text {i}" for i in range(8)]
 pairs = Pairs(LatentShards([folder / "0.safetensors"]), texts, list(range(8)), 3)
 seen = []
 original = loss.forward
-def watched(latents, noise, *rest):
-    seen.extend(round(float(one.sum()), 4) for one in noise)
-    return original(latents, noise, *rest)
+def watched(noised, *rest):
+    seen.extend(round(float(one.sum()), 4) for one in noised)
+    return original(noised, *rest)
 loss.forward = watched
-problem = Distillation(loss, teacher, pairs, texts, probability({"kind": "linear"}), 0.1, 6, 3)
-recipe = SimpleNamespace(steps=3, batch=6, micro_batch=2, learning_rate=1e-3, schedule="constant", weight_decay=0.0,
+bank = Trajectories(texts, teacher.latent_shape, teacher.solver(), 3, depth=2, stride=300, seed=3)
+problem = Distillation(loss, teacher, pairs, texts, probability({"kind": "linear"}), 0.1, 6, 3, bank, guidance=2.0)
+total = partial(accelerator.reduce, reduction="sum")
+recipe = SimpleNamespace(steps=4, batch=6, micro_batch=2, learning_rate=1e-3, schedule="constant", weight_decay=0.0,
                          gradient_clip=1.0, ema=0.0, cycles=1)
-fitted = fit(problem, recipe, "two", accelerator=accelerator, log_every=1)
-total = sum(float(p.detach().double().abs().sum()) for p in student.parameters())
+fitted = fit(problem, recipe, "two", accelerator=accelerator, log_every=1,
+             after_step=lambda step, _: problem.after_step(step - 1, total))
+weights = sum(float(p.detach().double().abs().sum()) for p in student.parameters())
 (folder / f"{sys.argv[4]}-{accelerator.process_index}.json").write_text(
-    json.dumps({"history": fitted.history, "noise": seen, "weights": total, "of": accelerator.num_processes}))
+    json.dumps({"history": fitted.history, "noise": seen,
+                "states": [float(one.sum()) for one in bank.states], "weights": weights,
+                "of": accelerator.num_processes}))
 """
 
 
@@ -71,9 +78,10 @@ def test_two_processes_equal_one(tmp_path: Path, pipeline_folder: Path) -> None:
     )
     assert [one["of"], *(process["of"] for process in two)] == [1, 2, 2]
     for process in two:
+        assert process["states"] == pytest.approx(one["states"], abs=1e-3)
         assert process["weights"] == pytest.approx(one["weights"], rel=1e-5)
         for mine, theirs in zip(process["history"], one["history"], strict=True):
             assert mine == pytest.approx(theirs, rel=1e-4)
     # every row of every batch is drawn by exactly one process, and no noise comes twice
-    assert len(set(one["noise"])) == len(one["noise"]) == 18
-    assert sorted(two[0]["noise"] + two[1]["noise"]) == sorted(one["noise"])
+    assert len(set(one["noise"])) == len(one["noise"]) == 24
+    assert sorted(two[0]["noise"] + two[1]["noise"]) == pytest.approx(sorted(one["noise"]), rel=1e-5)

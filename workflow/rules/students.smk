@@ -8,7 +8,7 @@ rule student:
         teacher=TEACHER,
         teacher_files=files_of(TEACHER),
         prompts=lambda w: f"{OUT}/prompts/{run_of(w).prompts}.parquet",
-        latents=lambda w: render_shards(run_of(w).prompts, run_of(w).images),
+        latents=student_latents,
         pool=student_pool,
     output:
         **UNETS,

@@ -1,4 +1,4 @@
-from randcond.settings.workflow import kept_points, step_count
+from randcond.settings.workflow import kept_points, needs_images, step_count
 
 KEEPS = CONFIG.distillation.keep_every > 0
 # a rule's outputs are the same for all of its jobs, and a folder that stays away would be an error
@@ -25,6 +25,13 @@ def student_settings(wildcards):
         count=CONFIG.prompts.count,
         seed=int(wildcards.seed),
         **({"keep": points_of(wildcards.run)} if KEEPS else {}),
+    )
+
+
+def student_latents(wildcards):
+    run = run_of(wildcards)
+    return (
+        render_shards(run.prompts, run.images) if needs_images(run.model_dump()) else []
     )
 
 

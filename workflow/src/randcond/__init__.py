@@ -13,19 +13,21 @@ if "RANDCOND_JOB" in os.environ:
     gc.disable()  # until jobs.stage.run_stage
 
 # loaded when they are asked for: torch takes seconds, and not every command needs it
-_METHOD = {
+_PUBLIC = {
     **dict.fromkeys(
         ("Constant", "Exponential", "Linear", "Parabola", "Probability", "Sigmoid", "TwoSidedExponential"),
-        "conditioning",
+        "method.conditioning",
     ),
-    **dict.fromkeys(("probability", "recondition"), "conditioning"),
-    **dict.fromkeys(("DistillationLoss", "FeatureLoss"), "losses"),
-    **dict.fromkeys(("build_student", "feature_pairs"), "student"),
+    **dict.fromkeys(("probability", "recondition"), "method.conditioning"),
+    **dict.fromkeys(("DistillationLoss", "FeatureLoss"), "method.losses"),
+    **dict.fromkeys(("build_student", "feature_pairs"), "method.student"),
+    "Trajectories": "method.trajectories",
+    "DDIM": "teachers.solvers",
 }
-__all__ = sorted(_METHOD)
+__all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _METHOD:
+    if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.method.{_METHOD[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)

@@ -99,28 +99,27 @@ class DistillationLoss(nn.Module):
 
     def forward(
         self,
-        latents: torch.Tensor,
-        noise: torch.Tensor,
+        noised: torch.Tensor,
         timesteps: torch.Tensor,
         conditions: Conditions,
-        swapped: torch.Tensor,
-        unswapped: float,
-    ) -> dict[str, torch.Tensor]:
+        target: torch.Tensor | None = None,
+        known: torch.Tensor | None = None,
+        share_known: float = 1.0,
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Losses of a batch.
 
         Args:
-            latents: x_0, scaled, (n, channels, h, w).
-            noise: Of the same shape.
+            noised: x_t, (n, channels, h, w).
             timesteps: (n,), 0..999.
             conditions: The texts' conditioning tensors.
-            swapped: bool (n,): which texts were swapped for random ones.
-            unswapped: Share of the whole batch's texts that were not, of which these n pairs may be a part.
+            target: For the denoising loss, what a denoiser should predict of x_t, of the same shape.
+            known: For the denoising loss, bool (n,): which pairs' target belongs to their text.
+            share_known: Their share of the whole batch, of which these n pairs may be a part.
 
         Returns:
             Scalars ``loss``, ``out``, ``feat`` and, with the denoising loss, ``denoise``: of the whole batch its mean
-            over the pairs that were not swapped, of a part what it adds to that.
+            over the known pairs, of a part what it adds to that. And the teacher's predictions, (n, channels, h, w).
         """
-        noised = self._teacher.add_noise(latents, noise, timesteps)
         of_teacher, of_student = map(list, zip(*self.features.pairs, strict=True))
         # the frozen teacher runs in its own precision: autocast would convert its weights anew at every step
         dtype, plain = self._teacher.dtype, torch.autocast(noised.device.type, enabled=False)
@@ -131,7 +130,8 @@ class DistillationLoss(nn.Module):
             student = self._teacher.predict(self.student, noised, timesteps, conditions)
         losses = {"out": F.mse_loss(student.float(), teacher.float()), "feat": self.features(expected, found)}
         if self._denoise:
-            target = self._teacher.target(latents, noise, timesteps)
+            if target is None or known is None:
+                raise ValueError("the denoising loss needs a target and which pairs know it")
             error = F.mse_loss(student.float(), target.float(), reduction="none").mean((1, 2, 3))
-            losses["denoise"] = torch.where(swapped, torch.zeros_like(error), error).mean() / (unswapped or 1.0)
-        return {"loss": torch.stack(list(losses.values())).sum(), **losses}
+            losses["denoise"] = torch.where(known, error, torch.zeros_like(error)).mean() / (share_known or 1.0)
+        return {"loss": torch.stack(list(losses.values())).sum(), **losses}, teacher

@@ -19,7 +19,7 @@ from randcond.planning import operations
 from randcond.planning.speeds import MEASURED, Gpu, gpus
 from randcond.settings.config import Config, check_config
 from randcond.settings.experiments import Experiments, load_experiments
-from randcond.settings.workflow import evaluation_count, kept_points, shards, step_count
+from randcond.settings.workflow import evaluation_count, kept_points, needs_images, shards, step_count
 
 _TEACHER = "results/assets/stable-diffusion-v1-4"
 _TOKEN_FLOPS = 2 * 7.6e9  # a token of a model of 7.6 billion parameters
@@ -68,7 +68,7 @@ def plan(config: Config, experiments: Experiments, gpu: Gpu) -> list[Line]:
         Line("fetch", len(sizes), 0, 1, downloads, 0),
         Line("prompts", 1, 0, 1, (config.prompts.pool or 0) * 80 / 1e9, 0),
         _llm(config, any(run.prompts == "llm" for run in runs.values()), gpu),
-        _renders(config, {(run.prompts, run.images) for run in runs.values()}, gpu),
+        _renders(config, {(run.prompts, run.images) for run in runs.values() if needs_images(run.model_dump())}, gpu),
         *_students(config, runs, gpu),
         *_samples(config, experiments, runs, gpu),
     ]
@@ -105,6 +105,8 @@ def _students(config: Config, runs: dict[str, Any], gpu: Gpu) -> Iterator[Line]:
     for name, run in runs.items():
         steps = step_count(recipe.steps.model_dump(), run.model_dump())
         flops = steps * recipe.batch * operations.step_flops(run.student, recipe.gradient_checkpointing)
+        if run.trajectories and run.trajectories.guidance > 1:  # the teacher's second pass
+            flops += steps * recipe.batch * run.trajectories.share * operations.teacher_flops()
         # weights, gradients, two moments and the moving average in float32; the teacher's UNet as it computes
         own = (5 if recipe.ema else 4) * _WEIGHTS * operations.parameters(run.student) / 1e9
         teacher = (2 if half else 4) * operations.parameters("unet") / 1e9

@@ -85,6 +85,12 @@ class Config(Section):
                     f"{self.experiments}: runs.{name}.size: {run.size} pairs, but prompts.count is only"
                     f" {self.prompts.count}"
                 )
+            share, batch = run.trajectories.share if run.trajectories else 1.0, self.distillation.batch
+            if share < 1 and round(share * batch) in (0, batch):
+                raise UserError(
+                    f"{self.experiments}: runs.{name}.trajectories.share: {share} of distillation.batch, {batch}, leaves"
+                    " one of the two kinds without a pair"
+                )
         for name, table in experiments.tables.items():
             for row in table.rows:
                 if row.run in experiments.runs:

@@ -45,6 +45,20 @@ def _not_along(name: str) -> str:
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$"), AfterValidator(_no_teacher)]
 
 
+class Trajectories(Section):
+    """Pairs off the teacher's own trajectories, in the place of some of D's: states on the way from noise to an image,
+    with texts of the text pool (``method/trajectories.py``)."""
+
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Their share of each batch; 1: no image is rendered at all."""
+    guidance: float = Field(default=1.0, ge=1)
+    """Weight of the guidance that states are moved on with; above 1 it takes the teacher a second pass."""
+    bank: Positive = 8
+    """States kept for each that a step takes, so that those of one step are not alike."""
+    stride: Annotated[int, Field(gt=0, le=500)] = 40
+    """Mean length of a move, in timesteps."""
+
+
 class Run(Section):
     """One distilled student: what it is made of and what it sees."""
 
@@ -65,6 +79,8 @@ class Run(Section):
     BK-SDM takes them: resized bilinearly, mirrored half of the time, encoded by a sample of the posterior."""
     random_conditioning: Annotated[dict[str, Any] | None, AfterValidator(_valid_probability)] = None
     """p(t), e.g. ``{kind: exponential, rate: 5.0}``; none: no random conditioning."""
+    trajectories: Trajectories | None = None
+    """Pairs off the teacher's own trajectories, e.g. ``{share: 0.5}``; none: all pairs are D's."""
     texts: list[Literal["unseen", "pool", "llm"]] = []
     """What the text pool holds besides D's own texts."""
     null_text: Share | None = None
@@ -78,8 +94,13 @@ class Run(Section):
             raise ValueError(f"init: {self.student} cannot copy the teacher's weights; use random")
         if self.images != "rendered" and self.prompts == "llm":
             raise ValueError("images: there are no real images for the LLM's prompts; use rendered")
-        if self.texts and self.random_conditioning is None:
-            raise ValueError("texts: a larger pool does nothing without random_conditioning")
+        if self.texts and self.random_conditioning is None and self.trajectories is None:
+            raise ValueError("texts: a larger pool does nothing without random_conditioning or trajectories")
+        if self.trajectories is not None and self.trajectories.share == 1:
+            if self.random_conditioning is not None:
+                raise ValueError("trajectories.share: 1 leaves no pair whose text random_conditioning could swap")
+            if self.images != "rendered":
+                raise ValueError("images: trajectories with a share of 1 take no images at all; use rendered")
         if "llm" in self.texts and self.prompts != "llm":
             raise ValueError("texts: llm are the LLM's prompts beyond D's; they need prompts: llm")
         return self

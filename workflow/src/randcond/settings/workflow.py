@@ -14,6 +14,11 @@ def step_count(steps: dict[str, int], run: dict[str, Any]) -> int:
     return steps[run["init"]]
 
 
+def needs_images(run: dict[str, Any]) -> bool:
+    """Whether a run takes any pairs from D's images, and not all of them from the teacher's trajectories."""
+    return run["trajectories"] is None or run["trajectories"]["share"] < 1
+
+
 def kept_points(recipe: dict[str, Any], run: dict[str, Any]) -> list[tuple[int, str]]:
     """Steps and kinds of weights (``raw`` or ``ema``) of the UNets that a training keeps beside its pipeline.
 

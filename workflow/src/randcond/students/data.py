@@ -139,7 +139,7 @@ def load_data(
 
     Args:
         prompts: Table of prompts, of which the first ``count`` were rendered.
-        latents: The shards rendered from them, in order.
+        latents: The shards rendered from them, in order; none where all pairs are of trajectories.
         pool: The large pool, where the run draws from it.
         run: What the experiments file says of it.
         count: Prompts rendered.
@@ -151,7 +151,8 @@ def load_data(
     table = read_prompts(prompts)
     rendered = table.head(count)
     shards = LatentShards(latents)
-    if len(shards) != len(rendered):
+    all_of_trajectories = run["trajectories"] is not None and run["trajectories"]["share"] == 1
+    if len(shards) != (0 if all_of_trajectories else len(rendered)):
         raise UserError(f"{prompts}: {len(rendered)} prompts but {len(shards)} latents; render them again")
     seen = (rendered["split"] == "seen").to_numpy()
     rows = np.flatnonzero(seen) if run["rows"] == "seen" else np.arange(len(rendered))

@@ -4,7 +4,9 @@ import argparse
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,12 +24,13 @@ from randcond.jobs.stage import device, run_stage, set_threads
 from randcond.method.conditioning import TRAIN_TIMESTEPS, probability
 from randcond.method.losses import DistillationLoss
 from randcond.method.student import build_student, count_parameters, feature_pairs
+from randcond.method.trajectories import Trajectories
 from randcond.students.data import load_data
 from randcond.students.kept import Kept
 from randcond.students.problem import Distillation
 from randcond.teachers.stable_diffusion import DTYPES, Teacher, load_pipeline
 from randcond.training.checkpoint import Checkpoint
-from randcond.training.loop import Fitted, fit
+from randcond.training.loop import Fitted, MovingAverage, fit
 
 # settings that a training may go on with when they have changed, e.g. after it ran out of memory
 _NOT_OF_STATE = ("micro_batch", "gradient_checkpointing", "checkpoint_minutes")
@@ -47,13 +50,16 @@ def distil(arguments: argparse.Namespace) -> None:
     pairs, pool = load_data(
         arguments.prompts, arguments.latents, arguments.pool, run, settings["count"], settings["seed"]
     )
-    if pairs.shape != teacher.latent_shape:
+    if arguments.latents and pairs.shape != teacher.latent_shape:
         raise UserError(
             f"{arguments.latents[0]}: latents are {pairs.shape}, this teacher's {teacher.latent_shape};"
             " render them again"
         )
     p = probability(run["random_conditioning"]) if run["random_conditioning"] else None
-    problem = Distillation(loss, teacher, pairs, pool, p, recipe.null_text, recipe.batch, settings["seed"])
+    problem = Distillation(
+        *(loss, teacher, pairs, pool, p, recipe.null_text, recipe.batch, settings["seed"]),
+        *trajectories(run["trajectories"], teacher, pool, recipe, settings["seed"]),
+    )
     log.info(
         "%s: %s parameters, D has %d pairs, C %d texts, %d steps",
         *(arguments.name, f"{count_parameters(loss.student):,}", len(pairs), len(pool), recipe.steps),
@@ -64,9 +70,16 @@ def distil(arguments: argparse.Namespace) -> None:
     )
     keep = settings.get("keep") if accelerator.is_main_process else None
     kept = Kept(keep or [], checkpoint.folder / "kept", loss.student)
+    total = partial(accelerator.reduce, reduction="sum") if accelerator.num_processes > 1 else None
+
+    def after_step(step: int, ema: MovingAverage | None) -> None:
+        problem.after_step(step - 1, total)
+        kept.after_step(step, ema)
+
     with checkpoint.lock() if accelerator.is_main_process else nullcontext():
         fitted = fit(
-            *(problem, recipe, arguments.name, loss.student, checkpoint, accelerator), after_step=kept.after_step
+            *(problem, recipe, arguments.name, loss.student, checkpoint, accelerator),
+            after_step=after_step,
         )
         if keep is not None:
             kept.collect(arguments.unets)
@@ -104,6 +117,20 @@ def student_and_loss(teacher: Teacher, run: dict[str, Any], seed: int, recipe: S
     if recipe.gradient_checkpointing:
         student.enable_gradient_checkpointing()
     return loss
+
+
+def trajectories(
+    settings: dict[str, Any] | None, teacher: Teacher, pool: Sequence[str], recipe: SimpleNamespace, seed: int
+) -> tuple[Trajectories | None, float]:
+    """The bank of the teacher's trajectories that a run asks for, where it does, and its guidance."""
+    if settings is None:
+        return None, 1.0
+    take = round(settings["share"] * recipe.batch)
+    bank = Trajectories(
+        *(pool, teacher.latent_shape, teacher.solver(), take, settings["bank"], settings["stride"]),
+        *(recipe.null_text, seed),
+    )
+    return bank, settings["guidance"]
 
 
 def save(
@@ -149,7 +176,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, help="JSON: run, recipe, steps, count, seed, keep")
     parser.add_argument("--name", required=True, help="shown in progress lines")
-    parser.add_argument("--latents", type=Path, nargs="+", required=True)
+    parser.add_argument("--latents", type=Path, nargs="*", required=True)
     parser.add_argument("--pool", type=Path)
     parser.add_argument("--unets", type=Path, help="folder for the UNets that are kept along the training")
     parser.add_argument("--threads", type=int, default=1)

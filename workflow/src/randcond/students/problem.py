@@ -9,6 +9,7 @@ from torch import nn
 from randcond.jobs.seeding import generator
 from randcond.method.conditioning import TRAIN_TIMESTEPS, Probability, recondition
 from randcond.method.losses import DistillationLoss
+from randcond.method.trajectories import Total, Trajectories
 from randcond.students.data import Pairs
 from randcond.teachers.stable_diffusion import Teacher
 
@@ -25,6 +26,8 @@ class Distillation(nn.Module):
         null_text: Probability of the empty text.
         batch: Pairs a step, in all processes together.
         seed: Seed of the run.
+        trajectories: Where the last pairs of each batch come from in place of D, as many as it takes; none: all from D.
+        guidance: Weight of the guidance that the trajectories' states are moved on with; 1 is none.
     """
 
     def __init__(
@@ -37,32 +40,102 @@ class Distillation(nn.Module):
         null_text: float,
         batch: int,
         seed: int,
+        trajectories: Trajectories | None = None,
+        guidance: float = 1.0,
     ) -> None:
         super().__init__()
         self.loss = loss
+        self.trajectories, self._guidance = trajectories, guidance
         self._teacher, self._pairs, self._pool = teacher, pairs, pool
-        self._p, self._null_text, self._batch, self._seed = p, null_text, batch, seed
+        self._p, self._null_text, self._seed = p, null_text, seed
+        self._batch = batch - (trajectories.take if trajectories else 0)  # pairs of D
         self._draw = lru_cache(1)(self._drawn)  # the parts of a batch are asked for one after another
 
     def forward(self, step: int, rows: slice) -> dict[str, torch.Tensor]:
         """Losses of the given rows of step ``step``'s batch."""
+        if self.trajectories is None:
+            noised, timesteps, texts, target, known, share = self._of_data(step, rows)
+            return self._losses(noised, timesteps, texts, target, known, share)[0]
+        if not self.trajectories.filled:
+            self.trajectories.fill(self._guided)
+        own = slice(rows.start, max(rows.start, min(rows.stop, self._batch)))
+        states, times, more = self.trajectories.batch(step, self._moved(rows))
+        noised, timesteps, texts, target, known, share = self._of_data(step, own)
+        # no image is known at a trajectory's end: nothing to denoise towards
+        losses, predicted = self._losses(
+            torch.cat([noised, states]),
+            torch.cat([timesteps, times]),
+            texts + more,
+            torch.cat([target, torch.zeros_like(states)]),
+            torch.cat([known, torch.zeros_like(times, dtype=torch.bool)]),
+            share * self._batch / (self._batch + self.trajectories.take),
+        )
+        if len(more):
+            predicted = predicted[len(texts) :]
+            if self._guidance != 1:
+                predicted = self._guide(predicted, states, times)
+            self.trajectories.advance(step, predicted, self._moved(rows))
+        return losses
+
+    def after_step(self, step: int, total: Total | None = None) -> None:
+        """Move the trajectories of step ``step`` on; ``total`` sums a tensor over processes."""
+        if self.trajectories is not None:
+            self.trajectories.settle(step, total)
+
+    def _moved(self, rows: slice) -> slice:
+        """Rows of the trajectories among the given rows of a batch."""
+        return slice(max(rows.start - self._batch, 0), max(rows.stop - self._batch, 0))
+
+    def _losses(
+        self,
+        noised: torch.Tensor,
+        timesteps: torch.Tensor,
+        texts: list[str],
+        target: torch.Tensor,
+        known: torch.Tensor,
+        share: float,
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        found: tuple[dict[str, torch.Tensor], torch.Tensor] = self.loss(
+            noised, timesteps, self._teacher.encode(texts), target, known, share
+        )
+        return found
+
+    def _of_data(
+        self, step: int, rows: slice
+    ) -> tuple[torch.Tensor, torch.Tensor, list[str], torch.Tensor, torch.Tensor, float]:
+        """Noised latents, timesteps, texts, denoising targets, which of them belong to their texts, and their share."""
         chosen, timesteps, texts, swapped, noise = self._draw(step)
         varied = self._pairs.variation(step, self._batch)
         device = self._teacher.device
-        return self.loss(
-            self._pairs.latents(chosen[rows], varied and (varied[0][rows], varied[1][rows])).to(device),
-            noise[rows].to(device),
-            timesteps[rows].to(device),
-            self._teacher.encode(texts[rows]),
-            swapped[rows].to(device),
-            1 - float(swapped.float().mean()),
-        )
+        own, at = noise[rows].to(device), timesteps[rows].to(device)
+        latents = own  # of no rows
+        if len(own):
+            latents = self._pairs.latents(chosen[rows], varied and (varied[0][rows], varied[1][rows])).to(device)
+        noised, target = self._teacher.add_noise(latents, own, at), self._teacher.target(latents, own, at)
+        share = 1 - float(swapped.float().mean()) if len(swapped) else 0.0
+        return noised, at, texts[rows], target, ~swapped[rows].to(device), share
 
     def _drawn(self, step: int) -> tuple[list[int], torch.Tensor, list[str], torch.Tensor, torch.Tensor]:
-        """Rows, timesteps, texts, which were swapped, and noise: of the whole batch, whoever asks for a part."""
+        """Rows, timesteps, texts, which were swapped, and noise: of all pairs of D, whoever asks for a part."""
         chance = generator(self._seed, 2, step)
         chosen = self._pairs.batch(step, self._batch)
         timesteps = torch.randint(TRAIN_TIMESTEPS, (self._batch,), generator=chance)
         texts, swapped = recondition(self._pairs.texts(chosen), timesteps, self._pool, self._p, chance, self._null_text)
         noise = torch.randn((self._batch, *self._teacher.latent_shape), generator=chance)
         return chosen, timesteps, texts, swapped, noise
+
+    def _guided(self, states: torch.Tensor, timesteps: torch.Tensor, texts: list[str]) -> torch.Tensor:
+        """The teacher's predictions with guidance, float32."""
+        predicted = self._predict(states, timesteps, texts)
+        return predicted if self._guidance == 1 else self._guide(predicted, states, timesteps)
+
+    def _guide(self, predicted: torch.Tensor, states: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        plain = self._predict(states, timesteps, [""] * len(states))
+        return plain + self._guidance * (predicted.float() - plain)
+
+    @torch.no_grad()
+    def _predict(self, states: torch.Tensor, timesteps: torch.Tensor, texts: list[str]) -> torch.Tensor:
+        teacher = self._teacher
+        conditions = {name: tensor.to(teacher.dtype) for name, tensor in teacher.encode(texts).items()}
+        with torch.autocast(states.device.type, enabled=False):
+            return teacher.predict(teacher.unet, states.to(teacher.dtype), timesteps, conditions).float()

@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.seeding import normal
+from randcond.teachers.solvers import DDIM
 
 Conditions = dict[str, torch.Tensor]  # what the UNet takes besides latents and timesteps, one row a text
 
@@ -141,6 +142,10 @@ class Teacher:
     def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """x_t of the latents."""
         return self._noise.add_noise(latents, noise, timesteps)
+
+    def solver(self) -> DDIM:
+        """What moves a state of this family's sampler on by a prediction."""
+        return DDIM(self._noise.alphas_cumprod, self._noise.config["prediction_type"] == "v_prediction")
 
     def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """What a denoiser of this family learns to predict: the noise, or v."""

@@ -201,14 +201,16 @@ class _Run:
         Raises:
             UserError: If the training has failed.
         """
-        flag = self._recent[-1].new_tensor([float(asked)])
-        means = self._accelerator.reduce(torch.cat([torch.stack(self._recent).mean(0), flag]), "mean").tolist()
-        entry = dict(zip(names, means[:-1], strict=True))
-        if trouble := self._trouble(entry, names.index("loss")):
+        steps, place = torch.stack(self._recent), names.index("loss")
+        more = steps.new_tensor([float(steps[0, place]), float(asked)])
+        # what is decided upon is the same in all processes, or one would wait for the others for ever
+        *means, first, flag = self._accelerator.reduce(torch.cat([steps.mean(0), more]), "mean").tolist()
+        entry = dict(zip(names, means, strict=True))
+        if trouble := self._trouble(entry, self.history[0]["loss"] if self.history else first):
             self._fail(trouble)
         self.history.append({"step": self.done, **entry})
         self._recent = []
-        return means[-1] > 0
+        return flag > 0
 
     def save_if_due(self) -> None:
         """Save the state if the last one is old."""
@@ -232,7 +234,7 @@ class _Run:
         self._accelerator.wait_for_everyone()
         raise UserError(f"{self._name}: {trouble}{kept}")
 
-    def _trouble(self, entry: dict[str, float], loss: int) -> str:
+    def _trouble(self, entry: dict[str, float], start: float) -> str:
         """What is wrong with the losses or the weights, or ``""``."""
         steps = torch.stack(self._recent)
         if not all(map(math.isfinite, entry.values())):
@@ -241,7 +243,6 @@ class _Run:
             if step == 1:
                 return "the loss of the first step is not a finite number; look at the teacher and the data"
             return f"the loss is no longer a finite number at step {step}; lower the learning rate"
-        start = self.history[0]["loss"] if self.history else float(steps[0, loss])
         if 0 < EXPLODED * start < entry["loss"]:
             return f"the loss grew from {start:.3g} to {entry['loss']:.3g} by step {self.done}; lower the learning rate"
         if not math.isfinite(nn.utils.get_total_norm(self._problem.parameters(), foreach=True)):
