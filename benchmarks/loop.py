@@ -18,6 +18,7 @@ from randcond.jobs.tensors import write_tensors
 from randcond.method.conditioning import Exponential
 from randcond.method.losses import DistillationLoss, captured
 from randcond.method.student import build_student, feature_pairs
+from randcond.method.trajectories import Trajectories
 from randcond.prompts.pool import ArrowTexts, TextPool, write_pool
 from randcond.settings.config import Config
 from randcond.students.data import LatentShards, Pairs
@@ -30,8 +31,10 @@ from randcond.worlds import emoji
 TEACHER = Path(__file__).parents[1] / "workflow/assets/emoji/teacher"
 
 
-def problem(folder: Path, pool_size: int, batch: int) -> tuple[Distillation, Teacher]:
-    """The training problem of a run with random conditioning and a pool of so many texts."""
+def problem(
+    folder: Path, pool_size: int, batch: int, share: float = 0.0, guidance: float = 1.0
+) -> tuple[Distillation, Teacher]:
+    """The training problem of a run with random conditioning, a pool of so many texts and a share of trajectories."""
     teacher = Teacher(load_pipeline(TEACHER))
     torch.manual_seed(0)
     student = build_student(teacher.unet, "b-base", "copied").train()
@@ -44,7 +47,8 @@ def problem(folder: Path, pool_size: int, batch: int) -> tuple[Distillation, Tea
         write_pool(pool, (f"{texts[i % 960]} {i}" for i in range(pool_size)))
     pairs = Pairs(LatentShards([folder / "0.safetensors"]), texts, list(range(960)), 0)
     everything = TextPool(texts, ArrowTexts(pool))
-    return Distillation(loss, teacher, pairs, everything, Exponential(), 0.1, batch, 0), teacher
+    bank = Trajectories(everything, teacher.latent_shape, teacher.solver(), round(share * batch)) if share else None
+    return Distillation(loss, teacher, pairs, everything, Exponential(), 0.1, batch, 0, bank, guidance), teacher
 
 
 class Bare:
@@ -96,24 +100,34 @@ def loop_over_bare(made: Distillation, bare: Bare, batch: int, steps: int, folde
         return original(step, rows)
 
     made.forward = between
-    fit(made, SimpleNamespace(**values), "benchmark", made.loss.student, Checkpoint(folder / "checkpoint", {}))
+    fit(
+        *(made, SimpleNamespace(**values), "benchmark", made.loss.student, Checkpoint(folder / "checkpoint", {})),
+        after_step=lambda step, _: made.after_step(step - 1),
+    )
     made.forward = original
     return ratios[1:]  # the first step makes the optimiser's state
 
 
 def main() -> None:
-    """Compare the loop with the bare step, step by step, and a large pool with a small one, in turns."""
+    """Compare the loop with the bare step, step by step; and a large pool, or trajectories, with a small one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--batch", type=int, default=Config().distillation.batch)
     parser.add_argument("--pools", type=int, nargs=2, default=[20_000, 20_000_000])
+    parser.add_argument("--trajectories", type=float, help="compare this share of trajectories in place of large pools")
+    parser.add_argument("--guidance", type=float, default=1.0, help="that the trajectories are moved on with")
     arguments = parser.parse_args()
+    if arguments.trajectories:
+        arguments.pools = arguments.pools[:1] * 2
     torch.set_num_threads(1)
     ratios: tuple[list[float], list[float]] = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        made = [problem(folder, size, arguments.batch) for size in arguments.pools]
+        made = [
+            problem(folder, size, arguments.batch, share or 0.0, arguments.guidance)
+            for size, share in zip(arguments.pools, (0.0, arguments.trajectories), strict=True)
+        ]
         bare = [Bare(*one, arguments.batch) for one in made]
         for _ in range(arguments.rounds):
             for i in range(2):
@@ -125,7 +139,8 @@ def main() -> None:
         f"{len(ratios[0])} steps each; middle half of the steps: "
         + ", ".join(f"{q[0]:.3f}-{q[2]:.3f}" for q in quartiles)
     )
-    print(f"loop over bare step: {small:.3f}; large pool over small: {large / small:.3f}")
+    second = "trajectories over none" if arguments.trajectories else "large pool over small"
+    print(f"loop over bare step: {small:.3f}; {second}: {large / small:.3f}")
 
 
 if __name__ == "__main__":

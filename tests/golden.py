@@ -95,7 +95,9 @@ def _students() -> Iterator[tuple[str, tuple[torch.nn.Module, float]]]:
     for name, run in runs.items():
         teacher = load_teacher(ASSETS / "teacher", torch.device("cpu"))
         recipe = SimpleNamespace(mixed_precision="no", gradient_checkpointing=False)
-        loss = student_and_loss(teacher, {"images": "rendered", "features": "blocks"} | run, 0, recipe)
+        loss = student_and_loss(
+            teacher, {"images": "rendered", "features": "blocks", "relative_features": False} | run, 0, recipe
+        )
         p = probability({"kind": "exponential", "rate": 5.0}) if name != "narrower" else None
         pairs = _Pairs(texts, teacher.latent_shape)
         yield f"student, {name}", (Distillation(loss, teacher, pairs, texts, p, 0.1, BATCH, 0), 1e-3)

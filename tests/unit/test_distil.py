@@ -51,7 +51,7 @@ def arguments(tmp_path: Path, pipeline_folder: Path) -> argparse.Namespace:
     recipe = Config().distillation.recipe("copied") | {"batch": 4, "micro_batch": 2}
     run = {"student": "b-base", "init": "copied", "prompts": "captions", "rows": "all", "size": None, "images": "real"}
     run |= {"random_conditioning": {"kind": "exponential", "rate": 5.0}, "texts": ["pool"], "features": "blocks"}
-    run["trajectories"] = None
+    run |= {"trajectories": None, "relative_features": False}
     return argparse.Namespace(
         settings=json.dumps({"run": run, "recipe": recipe, "steps": 7, "count": N, "seed": 3}),
         name="tiny/3", threads=1, teacher=pipeline_folder, prompts=tmp_path / "captions.parquet",
@@ -297,7 +297,11 @@ def kept(arguments: argparse.Namespace) -> dict[str, dict[str, torch.Tensor]]:
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize(
     ("run", "by", "first"),
-    [({}, "signal", 6), (C_BASE, "interrupt", 4), ({"trajectories": TRAJECTORIES}, "signal", 6)],
+    [
+        ({}, "signal", 6),
+        (C_BASE, "interrupt", 4),
+        ({"trajectories": TRAJECTORIES, "relative_features": True}, "signal", 6),
+    ],
     ids=["b-base", "c-base", "trajectories"],
 )
 def test_end_to_end_and_killed_half_way(
@@ -433,6 +437,7 @@ def test_loss_that_is_no_number(arguments: argparse.Namespace) -> None:
 
 def test_trajectories_alone_need_no_image(arguments: argparse.Namespace, teacher: Teacher) -> None:
     alone = {"images": "rendered", "random_conditioning": None, "trajectories": TRAJECTORIES | {"share": 1.0}}
+    alone["relative_features"] = True
     change(arguments, alone)
     with pytest.raises(UserError, match="render them again"):  # latents that no pair would be taken from
         stage.distil(arguments)

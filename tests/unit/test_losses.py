@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from randcond.method.losses import DistillationLoss
+from randcond.method.losses import DistillationLoss, captured
 from randcond.method.student import build_student, feature_pairs
 from randcond.teachers.stable_diffusion import Teacher
 
@@ -169,3 +169,23 @@ def test_a_copy_of_the_teacher_loses_nothing(teacher: Teacher) -> None:
 def test_texts_are_encoded_as_the_pipeline_does(teacher: Teacher, texts: list[str]) -> None:
     expected, _ = teacher.pipeline.encode_prompt(texts, "cpu", 1, False)
     assert torch.equal(teacher.encode(texts)["encoder_hidden_states"], expected)
+
+
+def test_relative_features_weigh_alike(teacher: Teacher) -> None:
+    raw, data = make(teacher, "c-base"), batch(teacher)
+    relative = DistillationLoss(teacher, raw.student, raw.features.pairs, denoise=False, relative=True)
+    relative.features.load_state_dict(raw.features.state_dict(), strict=False)  # the same projections
+    assert raw.features.measured
+    assert not relative.features.measured
+    outputs = relative.teach(data["noised"], data["timesteps"], data["conditions"])[1]
+    relative.features.measure(outputs)
+    assert relative.features.measured
+    with captured(raw.student, [name for _, name in raw.features.pairs]) as found, torch.no_grad():
+        raw.student(data["noised"], data["timesteps"], **data["conditions"])
+    expected = 0.0
+    for (of_teacher, _), error in zip(raw.features.pairs, raw.features.errors(outputs, found), strict=True):
+        expected += float(error.detach()) / float(outputs[of_teacher].square().mean())
+    with torch.no_grad():
+        assert float(relative(**data)[0]["feat"]) == pytest.approx(expected, rel=1e-5)
+        parts = [float(relative(**part(data, rows))[0]["feat"]) for rows in (slice(0, 1), slice(1, 4))]
+    assert parts[0] / 4 + 3 * parts[1] / 4 == pytest.approx(expected, rel=1e-4)

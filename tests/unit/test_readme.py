@@ -1,4 +1,4 @@
-"""The README's example runs as it stands."""
+"""The README's examples run as they stand."""
 
 import re
 from pathlib import Path
@@ -22,8 +22,12 @@ class Denoiser(nn.Module):
         return SimpleNamespace(sample=self.layer(noised) + condition)
 
 
+def examples() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
 def test_example_trains_the_student() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    example = examples()[0]
     assert len(example.strip().splitlines()) <= 17
     torch.manual_seed(0)
     asked: list[str] = []
@@ -47,3 +51,26 @@ def test_example_trains_the_student() -> None:
     assert set(asked) == {"own", "other", ""}
     assert not torch.equal(student.layer.weight, before)
     assert teacher.layer.weight.grad is None
+
+
+def test_example_trains_on_trajectories() -> None:
+    (example,) = [one for one in examples() if "Trajectories" in one]
+    assert len(example.strip().splitlines()) <= 25
+    torch.manual_seed(0)
+    student, teacher = Denoiser(), Denoiser()
+    before = student.layer.weight.clone()
+    names = {
+        "pool": ["some text", "another"],
+        "scheduler": DDPMScheduler(),
+        "encode": lambda texts: torch.tensor([float(len(text)) for text in texts]).view(-1, 1, 1, 1),
+        "teacher": teacher,
+        "student": student,
+        "optimizer": torch.optim.SGD(student.parameters(), lr=1e-6),
+        "steps": 10,
+    }
+    exec(compile(example.replace("(4, 64, 64)", "(1, 4, 4)"), "README.md", "exec"), names)
+    assert not torch.equal(student.layer.weight, before)
+    assert teacher.layer.weight.grad is None
+    bank = names["states"]
+    assert len(bank) == 64
+    assert bank.states.shape == (64, 1, 4, 4)

@@ -35,6 +35,8 @@ def captured(model: nn.Module, names: list[str]) -> Iterator[dict[str, torch.Ten
 class FeatureLoss(nn.Module):
     """L_feat: sum over pairs of modules of the mean squared error of their outputs.
 
+    Their sizes differ, by a factor of thousands in some teachers: as they are, few of them are most of the sum.
+
     Where widths differ, a temporary 1x1 convolution, trained with the student, projects its output to the
     teacher's width.
 
@@ -42,13 +44,22 @@ class FeatureLoss(nn.Module):
         teacher: The teacher's UNet.
         student: The student's UNet.
         pairs: (teacher's module, student's module), from :func:`randcond.method.student.feature_pairs`.
+        relative: Divide each error by the mean square of the teacher's output, which :meth:`measure` has to tell first.
     """
 
+    sizes: torch.Tensor
+
     def __init__(
-        self, teacher: UNet2DConditionModel, student: UNet2DConditionModel, pairs: list[tuple[str, str]]
+        self,
+        teacher: UNet2DConditionModel,
+        student: UNet2DConditionModel,
+        pairs: list[tuple[str, str]],
+        relative: bool = False,
     ) -> None:
         super().__init__()
         self.pairs = pairs
+        if relative:
+            self.register_buffer("sizes", torch.zeros(len(pairs)))
         self.projections = nn.ModuleDict()
         for of_teacher, of_student in pairs:
             wide, narrow = _width(teacher.get_submodule(of_teacher)), _width(student.get_submodule(of_student))
@@ -60,12 +71,32 @@ class FeatureLoss(nn.Module):
     def forward(self, teacher: dict[str, torch.Tensor], student: dict[str, torch.Tensor]) -> torch.Tensor:
         """The loss of captured outputs (module name -> (n, channels, h, w))."""
         total = torch.zeros(())
+        for i, error in enumerate(self.errors(teacher, student)):
+            total = total.to(error.device) + (error / self.sizes[i] if self.relative else error)
+        return total
+
+    def errors(self, teacher: dict[str, torch.Tensor], student: dict[str, torch.Tensor]) -> Iterator[torch.Tensor]:
+        """The mean squared error of each pair's outputs."""
         for of_teacher, of_student in self.pairs:
             output = student[of_student]
             if _key(of_student) in self.projections:
                 output = self.projections[_key(of_student)](output)
-            total = total.to(output.device) + F.mse_loss(output.float(), teacher[of_teacher].float())
-        return total
+            yield F.mse_loss(output.float(), teacher[of_teacher].float())
+
+    @property
+    def relative(self) -> bool:
+        """Whether the errors are divided by the sizes of the teacher's outputs."""
+        return hasattr(self, "sizes")
+
+    @property
+    def measured(self) -> bool:
+        """Whether the sizes are known, where they are needed."""
+        return not self.relative or bool(self.sizes.all())
+
+    def measure(self, teacher: dict[str, torch.Tensor]) -> None:
+        """Take the sizes, mean squares, from the teacher's captured outputs of a batch. They stay as they are from then on:
+        those of each part of a batch would weigh its pairs otherwise than those of the whole."""
+        self.sizes.copy_(torch.stack([teacher[name].float().square().mean() for name, _ in self.pairs]))
 
 
 def _width(module: nn.Module) -> int | None:
@@ -86,16 +117,22 @@ class DistillationLoss(nn.Module):
         student: The student's UNet.
         pairs: Modules whose outputs are compared.
         denoise: Add the denoising loss against the true target, on pairs whose text was not swapped.
+        relative: See :class:`FeatureLoss`.
     """
 
     def __init__(
-        self, teacher: Teacher, student: UNet2DConditionModel, pairs: list[tuple[str, str]], denoise: bool
+        self,
+        teacher: Teacher,
+        student: UNet2DConditionModel,
+        pairs: list[tuple[str, str]],
+        denoise: bool,
+        relative: bool = False,
     ) -> None:
         super().__init__()
         self._teacher = teacher
         self._denoise = denoise
         self.student = student
-        self.features = FeatureLoss(teacher.unet, student, pairs)
+        self.features = FeatureLoss(teacher.unet, student, pairs, relative)
 
     def forward(
         self,
@@ -120,13 +157,8 @@ class DistillationLoss(nn.Module):
             Scalars ``loss``, ``out``, ``feat`` and, with the denoising loss, ``denoise``: of the whole batch its mean
             over the known pairs, of a part what it adds to that. And the teacher's predictions, (n, channels, h, w).
         """
-        of_teacher, of_student = map(list, zip(*self.features.pairs, strict=True))
-        # the frozen teacher runs in its own precision: autocast would convert its weights anew at every step
-        dtype, plain = self._teacher.dtype, torch.autocast(noised.device.type, enabled=False)
-        with torch.no_grad(), plain, captured(self._teacher.unet, of_teacher) as expected:
-            own = {name: tensor.to(dtype) for name, tensor in conditions.items()}
-            teacher = self._teacher.predict(self._teacher.unet, noised.to(dtype), timesteps, own)
-        with captured(self.student, of_student) as found:
+        teacher, expected = self.teach(noised, timesteps, conditions)
+        with captured(self.student, [name for _, name in self.features.pairs]) as found:
             student = self._teacher.predict(self.student, noised, timesteps, conditions)
         losses = {"out": F.mse_loss(student.float(), teacher.float()), "feat": self.features(expected, found)}
         if self._denoise:
@@ -135,3 +167,14 @@ class DistillationLoss(nn.Module):
             error = F.mse_loss(student.float(), target.float(), reduction="none").mean((1, 2, 3))
             losses["denoise"] = torch.where(known, error, torch.zeros_like(error)).mean() / (share_known or 1.0)
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}, teacher
+
+    @torch.no_grad()
+    def teach(
+        self, noised: torch.Tensor, timesteps: torch.Tensor, conditions: Conditions
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The teacher's predictions, and the outputs of its modules that are compared."""
+        # the frozen teacher runs in its own precision: autocast would convert its weights anew at every step
+        dtype, plain = self._teacher.dtype, torch.autocast(noised.device.type, enabled=False)
+        with plain, captured(self._teacher.unet, [name for name, _ in self.features.pairs]) as outputs:
+            own = {name: tensor.to(dtype) for name, tensor in conditions.items()}
+            return self._teacher.predict(self._teacher.unet, noised.to(dtype), timesteps, own), outputs

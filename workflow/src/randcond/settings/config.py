@@ -88,8 +88,8 @@ class Config(Section):
             share, batch = run.trajectories.share if run.trajectories else 1.0, self.distillation.batch
             if share < 1 and round(share * batch) in (0, batch):
                 raise UserError(
-                    f"{self.experiments}: runs.{name}.trajectories.share: {share} of distillation.batch, {batch}, leaves"
-                    " one of the two kinds without a pair"
+                    f"{self.experiments}: runs.{name}.trajectories.share: {share} of distillation.batch, {batch},"
+                    " leaves one of the two kinds without a pair"
                 )
         for name, table in experiments.tables.items():
             for row in table.rows:

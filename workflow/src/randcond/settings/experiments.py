@@ -87,6 +87,8 @@ class Run(Section):
     """Share of texts that are emptied; none: ``distillation.null_text``."""
     features: Literal["blocks", "authors", "authors-effective"] = "blocks"
     """What B-Tiny and C-* are compared by: blocks' outputs, or what the authors' code has (all, or what trained)."""
+    relative_features: bool = False
+    """Divide each feature's error by the teacher's mean square of that feature."""
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Run":

@@ -111,7 +111,8 @@ def student_and_loss(teacher: Teacher, run: dict[str, Any], seed: int, recipe: S
         torch.manual_seed(seed)
         student = build_student(teacher.unet, run["student"], run["init"])
         names = feature_pairs(teacher.unet, student, run["student"], run["features"])
-        loss = DistillationLoss(teacher, student.train(), names, denoise=run["images"] != "rendered")
+        denoise, relative = run["images"] != "rendered", run["relative_features"]
+        loss = DistillationLoss(teacher, student.train(), names, denoise, relative)
     # after the student has taken its weights from it; what is saved with the student stays as it is
     teacher.unet.to(DTYPES[recipe.mixed_precision])
     if recipe.gradient_checkpointing:

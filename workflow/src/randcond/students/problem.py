@@ -13,6 +13,8 @@ from randcond.method.trajectories import Total, Trajectories
 from randcond.students.data import Pairs
 from randcond.teachers.stable_diffusion import Teacher
 
+MEASURED = 64  # pairs that the sizes of the teacher's features are taken from
+
 
 class Distillation(nn.Module):
     """The training problem: draws the batch of a step from (seed, step) and computes its losses.
@@ -53,11 +55,10 @@ class Distillation(nn.Module):
 
     def forward(self, step: int, rows: slice) -> dict[str, torch.Tensor]:
         """Losses of the given rows of step ``step``'s batch."""
+        self._prepare(step)
         if self.trajectories is None:
             noised, timesteps, texts, target, known, share = self._of_data(step, rows)
             return self._losses(noised, timesteps, texts, target, known, share)[0]
-        if not self.trajectories.filled:
-            self.trajectories.fill(self._guided)
         own = slice(rows.start, max(rows.start, min(rows.stop, self._batch)))
         states, times, more = self.trajectories.batch(step, self._moved(rows))
         noised, timesteps, texts, target, known, share = self._of_data(step, own)
@@ -81,6 +82,18 @@ class Distillation(nn.Module):
         """Move the trajectories of step ``step`` on; ``total`` sums a tensor over processes."""
         if self.trajectories is not None:
             self.trajectories.settle(step, total)
+
+    def _prepare(self, step: int) -> None:
+        """What the teacher has to tell before the first step, the same in each process."""
+        if self.trajectories is not None and not self.trajectories.filled:
+            self.trajectories.fill(self._guided)
+        if not self.loss.features.measured:
+            some = slice(0, MEASURED)
+            if self._batch:
+                noised, timesteps, texts, *_ = self._of_data(step, some)
+            elif self.trajectories is not None:
+                noised, timesteps, texts = self.trajectories.batch(step, some)
+            self.loss.features.measure(self.loss.teach(noised, timesteps, self._teacher.encode(texts))[1])
 
     def _moved(self, rows: slice) -> slice:
         """Rows of the trajectories among the given rows of a batch."""
