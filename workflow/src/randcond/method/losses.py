@@ -94,7 +94,7 @@ class FeatureLoss(nn.Module):
         return not self.relative or bool(self.sizes.all())
 
     def measure(self, teacher: dict[str, torch.Tensor]) -> None:
-        """Take the sizes, mean squares, from the teacher's captured outputs of a batch. They stay as they are from then on:
+        """Take the sizes, mean squares, from the teacher's captured outputs of a batch. From then on they stay:
         those of each part of a batch would weigh its pairs otherwise than those of the whole."""
         self.sizes.copy_(torch.stack([teacher[name].float().square().mean() for name, _ in self.pairs]))
 
