@@ -29,7 +29,7 @@ RECIPE = Config().distillation.recipe("copied") | {"batch": 2, "micro_batch": 2}
 RUN = {
     "student": "b-base", "init": "copied", "prompts": "captions", "rows": "all", "size": None, "images": "rendered",
     "random_conditioning": {"kind": "constant", "p": 1.0}, "texts": ["pool"],
-    "features": "blocks", "trajectories": None, "relative_features": False,
+    "features": "blocks", "trajectories": None, "relative_features": False, "importance": "norm",
 }  # fmt: skip
 SAMPLING = {"steps": 1, "guidance_scale": 2.0, "batch": 3, "shard": COUNT, "seed": 1, "precision": "no"}
 STORED = {"image_format": "png", "resize": None}

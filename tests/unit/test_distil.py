@@ -51,7 +51,7 @@ def arguments(tmp_path: Path, pipeline_folder: Path) -> argparse.Namespace:
     recipe = Config().distillation.recipe("copied") | {"batch": 4, "micro_batch": 2}
     run = {"student": "b-base", "init": "copied", "prompts": "captions", "rows": "all", "size": None, "images": "real"}
     run |= {"random_conditioning": {"kind": "exponential", "rate": 5.0}, "texts": ["pool"], "features": "blocks"}
-    run |= {"trajectories": None, "relative_features": False}
+    run |= {"trajectories": None, "relative_features": False, "importance": "norm"}
     return argparse.Namespace(
         settings=json.dumps({"run": run, "recipe": recipe, "steps": 7, "count": N, "seed": 3}),
         name="tiny/3", threads=1, teacher=pipeline_folder, prompts=tmp_path / "captions.parquet",
@@ -449,6 +449,25 @@ def test_trajectories_alone_need_no_image(arguments: argparse.Namespace, teacher
     change(arguments, alone | {"trajectories": None})
     with pytest.raises(UserError, match="but 0 latents"):
         stage.distil(arguments)
+
+
+@pytest.mark.parametrize("importance", ["first-order", "norm"])
+def test_inherited_channels_are_where_the_training_starts(
+    arguments: argparse.Namespace, teacher: Teacher, monkeypatch: pytest.MonkeyPatch, importance: str
+) -> None:
+    asked: list[dict | None] = []
+    original = stage.build_student
+    monkeypatch.setattr(stage, "build_student", lambda *given: asked.append(given[3]) or original(*given))
+    monkeypatch.setattr("randcond.students.importance.PAIRS", 16)
+    monkeypatch.setattr("randcond.students.importance.PIECE", 4)
+    change(arguments, C_BASE | {"init": "inherited", "importance": importance}, recipe={"learning_rate": 1e-9})
+    stage.distil(arguments)
+    assert (asked[0] is None) == (importance == "norm")
+    found = UNet2DConditionModel.from_pretrained(arguments.output / "unet", local_files_only=True)
+    expected = build_student(teacher.unet, "c-base", "inherited", asked[0])
+    torch.testing.assert_close(found.conv_in.weight, expected.conv_in.weight)
+    if asked[0] is not None:  # the teacher is as it was
+        assert torch.equal(load_pipeline(arguments.teacher).unet.conv_in.weight, teacher.unet.conv_in.weight)
 
 
 def test_trajectories_take_the_last_pairs_of_a_batch(arguments: argparse.Namespace, teacher: Teacher) -> None:

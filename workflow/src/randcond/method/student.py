@@ -13,6 +13,7 @@ from torch import nn
 
 from randcond.jobs.errors import UserError
 from randcond.method.catalogue import BLOCK_STUDENTS, CHANNEL_STUDENTS, STUDENTS
+from randcond.method.inherit import inherit
 
 
 def student_config(teacher: dict[str, Any], student: str) -> dict[str, Any]:
@@ -65,13 +66,17 @@ def _narrow(config: dict[str, Any], student: str) -> list[int]:
     return widths
 
 
-def build_student(teacher: UNet2DConditionModel, student: str, init: str) -> UNet2DConditionModel:
+def build_student(
+    teacher: UNet2DConditionModel, student: str, init: str, importance: dict[str, torch.Tensor] | None = None
+) -> UNet2DConditionModel:
     """A student of ``teacher``; random weights come from torch's global generator.
 
     Args:
         teacher: The teacher's UNet.
         student: One of :data:`randcond.method.catalogue.STUDENTS`.
-        init: ``"random"``, or ``"copied"`` to take over the teacher's kept layers (B-* only).
+        init: ``"random"``, ``"copied"`` to take over the teacher's kept layers (B-* only), or ``"inherited"`` to take
+            over its most important channels (C-* only).
+        importance: Of the teacher's weights, for ``"inherited"``; see :func:`randcond.method.inherit.inherit`.
 
     Raises:
         UserError: If a channel-compressed student is to copy weights.
@@ -81,6 +86,8 @@ def build_student(teacher: UNet2DConditionModel, student: str, init: str) -> UNe
     built = UNet2DConditionModel.from_config(student_config(teacher.config, student))
     if init == "copied":
         copy_weights(teacher, built)
+    elif init == "inherited":
+        inherit(teacher, built, importance)
     return built
 
 

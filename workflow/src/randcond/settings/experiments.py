@@ -9,7 +9,7 @@ from randcond.jobs.errors import UserError
 from randcond.jobs.yaml_file import read_yaml
 from randcond.method.catalogue import CHANNEL_STUDENTS, STUDENTS
 from randcond.method.conditioning import probability
-from randcond.settings.fields import Positive, Section, Share, validated
+from randcond.settings.fields import Init, Positive, Section, Share, validated
 
 Split = Literal["all", "seen", "unseen", "coco30k"]
 GridName = Literal["default", "full"]
@@ -66,8 +66,10 @@ class Run(Section):
     """``full`` for a run of the full grid only."""
     student: Annotated[str, AfterValidator(_known_student)] = "b-base"
     """b-base, b-small, b-tiny: blocks removed; c-base, c-small, c-tiny, c-micro: channels narrowed."""
-    init: Literal["copied", "random"] = "copied"
-    """Where the weights come from: the teacher, or chance."""
+    init: Init = "copied"
+    """Where the weights come from: the teacher's layers, its most important channels (C-*), or chance."""
+    importance: Literal["first-order", "norm"] = "first-order"
+    """What makes a channel important to inherit: what the teacher's loss on D would lose without it, or its weights."""
     prompts: Literal["captions", "llm"] = "captions"
     """Which prompts D is rendered from."""
     rows: Literal["all", "seen"] = "all"
@@ -93,7 +95,9 @@ class Run(Section):
     @model_validator(mode="after")
     def _makes_sense(self) -> "Run":
         if self.init == "copied" and self.student in CHANNEL_STUDENTS:
-            raise ValueError(f"init: {self.student} cannot copy the teacher's weights; use random")
+            raise ValueError(f"init: {self.student} cannot copy the teacher's layers; use inherited or random")
+        if self.init == "inherited" and self.student not in CHANNEL_STUDENTS:
+            raise ValueError(f"init: {self.student} has the teacher's channels; use copied or random")
         if self.images != "rendered" and self.prompts == "llm":
             raise ValueError("images: there are no real images for the LLM's prompts; use rendered")
         if self.texts and self.random_conditioning is None and self.trajectories is None:
@@ -103,6 +107,10 @@ class Run(Section):
                 raise ValueError("trajectories.share: 1 leaves no pair whose text random_conditioning could swap")
             if self.images != "rendered":
                 raise ValueError("images: trajectories with a share of 1 take no images at all; use rendered")
+            if self.init == "inherited" and self.importance == "first-order":
+                raise ValueError(
+                    "importance: first-order needs images, which trajectories with a share of 1 do without"
+                )
         if "llm" in self.texts and self.prompts != "llm":
             raise ValueError("texts: llm are the LLM's prompts beyond D's; they need prompts: llm")
         return self

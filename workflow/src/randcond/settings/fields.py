@@ -1,7 +1,7 @@
 """What the settings are made of: a strict section, the kinds of numbers in it, and one line for what is wrong."""
 
 import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -10,6 +10,7 @@ from randcond.jobs.errors import UserError
 Model = TypeVar("Model", bound=BaseModel)
 
 Positive = Annotated[int, Field(gt=0)]
+Init = Literal["copied", "random", "inherited"]  # where a student's weights come from
 Share = Annotated[float, Field(ge=0, le=1)]
 Above0 = Annotated[float, Field(gt=0)]
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from randcond.settings.fields import Above0, Positive, Section, Seed, Share
+from randcond.settings.fields import Above0, Init, Positive, Section, Seed, Share
 from randcond.settings.large import Precision, Writer
 
 
@@ -96,6 +96,8 @@ class Steps(Section):
     """With the teacher's weights copied."""
     random: Positive = 1400
     """With random weights."""
+    inherited: Positive = 1400
+    """With the teacher's most important channels."""
 
 
 class LearningRates(Section):
@@ -105,6 +107,8 @@ class LearningRates(Section):
     """With the teacher's weights copied."""
     random: Above0 = 3e-3
     """With random weights."""
+    inherited: Above0 = 3e-3
+    """With the teacher's most important channels."""
 
 
 class Distillation(Section):
@@ -139,7 +143,7 @@ class Distillation(Section):
     checkpoint_minutes: Above0 = 2.0
     """Time between two savings of the state."""
 
-    def recipe(self, init: Literal["copied", "random"]) -> dict[str, Any]:
+    def recipe(self, init: Init) -> dict[str, Any]:
         """All of it but how long and what is kept, for students whose weights come from ``init``."""
         return self.model_dump(exclude={"steps", "keep_every"}) | {"learning_rate": getattr(self.learning_rate, init)}
 

@@ -26,6 +26,7 @@ from randcond.method.losses import DistillationLoss
 from randcond.method.student import build_student, count_parameters, feature_pairs
 from randcond.method.trajectories import Trajectories
 from randcond.students.data import load_data
+from randcond.students.importance import importance
 from randcond.students.kept import Kept
 from randcond.students.problem import Distillation
 from randcond.teachers.stable_diffusion import DTYPES, Teacher, load_pipeline
@@ -46,7 +47,6 @@ def distil(arguments: argparse.Namespace) -> None:
     if not accelerator.is_main_process:
         log.setLevel(logging.WARNING)  # one voice is enough
     teacher = load_teacher(arguments.teacher, accelerator.device)
-    loss = student_and_loss(teacher, run, settings["seed"], recipe)
     pairs, pool = load_data(
         arguments.prompts, arguments.latents, arguments.pool, run, settings["count"], settings["seed"]
     )
@@ -55,6 +55,9 @@ def distil(arguments: argparse.Namespace) -> None:
             f"{arguments.latents[0]}: latents are {pairs.shape}, this teacher's {teacher.latent_shape};"
             " render them again"
         )
+    inherits = run["init"] == "inherited" and run["importance"] == "first-order"
+    important = importance(teacher, pairs, settings["seed"]) if inherits else None
+    loss = student_and_loss(teacher, run, settings["seed"], recipe, important)
     p = probability(run["random_conditioning"]) if run["random_conditioning"] else None
     problem = Distillation(
         *(loss, teacher, pairs, pool, p, recipe.null_text, recipe.batch, settings["seed"]),
@@ -105,11 +108,17 @@ def load_teacher(folder: Path, device: torch.device) -> Teacher:
     return teacher
 
 
-def student_and_loss(teacher: Teacher, run: dict[str, Any], seed: int, recipe: SimpleNamespace) -> DistillationLoss:
+def student_and_loss(
+    teacher: Teacher,
+    run: dict[str, Any],
+    seed: int,
+    recipe: SimpleNamespace,
+    important: dict[str, torch.Tensor] | None = None,
+) -> DistillationLoss:
     """The student of a run inside the loss that it is trained by; the teacher goes to the precision it runs in."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        student = build_student(teacher.unet, run["student"], run["init"])
+        student = build_student(teacher.unet, run["student"], run["init"], important)
         names = feature_pairs(teacher.unet, student, run["student"], run["features"])
         denoise, relative = run["images"] != "rendered", run["relative_features"]
         loss = DistillationLoss(teacher, student.train(), names, denoise, relative)
