@@ -150,6 +150,16 @@ BAD_RUNS = {
     "texts as a word": ({"texts": "pool", "random_conditioning": {"kind": "linear"}}, "texts"),
     "the LLM's texts beside captions": ({"texts": ["llm"], "random_conditioning": {"kind": "linear"}}, "texts"),
     "nothing": (None, "mine"),
+    "channels of a student that has them all": ({"init": "inherited"}, "b-base has the teacher's channels"),
+    "layers of a narrower student": ({"student": "c-base"}, "use inherited or random"),
+    "more than all trajectories": ({"trajectories": {"share": 1.5}}, "share"),
+    "trajectories of length 0": ({"trajectories": {"stride": 0}}, "stride"),
+    "nothing to swap": ({"trajectories": {"share": 1.0}, "random_conditioning": {"kind": "linear"}}, "could swap"),
+    "images beside none": ({"trajectories": {"share": 1.0}, "images": "real"}, "no images at all"),
+    "importance without images": (
+        {"trajectories": {"share": 1.0}, "student": "c-base", "init": "inherited"},
+        "importance",
+    ),
     "unknown parameter of p(t)": ({"random_conditioning": {"kind": "linear", "rate": 1.0}}, "rate"),
 }
 
@@ -263,6 +273,19 @@ def test_a_row_shows_a_step_that_is_scored(row: dict, along: list[str], fault: s
     with pytest.raises(UserError) as caught:
         config.check_experiments(experiments)
     one_line(caught.value, f"tables.t: {fault}")
+
+
+@pytest.mark.parametrize(("share", "batch"), [(0.5, 32), (1.0, 1), (0.01, 32), (0.99, 32)])
+def test_trajectories_leave_pairs_of_both_kinds(share: float, batch: int, tmp_path: Path) -> None:
+    file = tmp_path / "experiments.yaml"
+    file.write_text(yaml.safe_dump({"runs": {"mine": {"trajectories": {"share": share}}}, "tables": {}}))
+    config = check_config({"experiments": str(file), "distillation": {"batch": batch}})
+    if share in (0.5, 1.0):
+        config.check_experiments(load_experiments(file))
+        return
+    with pytest.raises(UserError) as caught:
+        config.check_experiments(load_experiments(file))
+    one_line(caught.value, f"runs.mine.trajectories.share: {share} of distillation.batch, 32, leaves one")
 
 
 def test_d_cannot_be_larger_than_the_prompts() -> None:
