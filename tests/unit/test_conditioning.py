@@ -1,6 +1,8 @@
 """p(t) against closed forms; the swap against its probabilities."""
 
+import hashlib
 import math
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from randcond.jobs.errors import UserError
 from randcond.method.conditioning import Constant, probability, recondition
+from randcond.method.noise_level import equivalent_timesteps, stable_diffusion_log_snr
 
 CLOSED_FORMS = {
     "constant": ({"p": 0.25}, lambda t: 0.25),
@@ -28,17 +31,95 @@ CLOSED_FORMS = {
     "sigmoid": ({"rate": 10.0, "centre": 0.4}, lambda t: 1 / (1 + math.exp(-10 * (t / 1000 - 0.4)))),
     "sigmoid by default": ({}, lambda t: 1 / (1 + math.exp(-20 * (t / 1000 - 0.7)))),
     "linear": ({}, lambda t: t / 1000),
+    "linear, steeper": ({"slope": 1.6}, lambda t: min(1, 1.6 * t / 1000)),
     "parabola": ({}, lambda t: (2 * (t - 500) / 1000) ** 2),
+    "parabola, higher": ({"scale": 3}, lambda t: min(1, 3 * (2 * (t - 500) / 1000) ** 2)),
 }
 
 
 @pytest.mark.parametrize("case", CLOSED_FORMS)
 def test_closed_form(case: str) -> None:
     parameters, form = CLOSED_FORMS[case]
-    p = probability({"kind": case.split()[0], **parameters})
+    p = probability({"kind": re.split("[ ,]", case)[0], **parameters})
     expected = torch.tensor([form(t) for t in range(1000)])
     torch.testing.assert_close(p(torch.arange(1000)), expected, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(p(torch.arange(1000).view(10, 100)), expected.view(10, 100), atol=1e-6, rtol=1e-5)
+    assert p.share == pytest.approx(float(expected.double().mean()), abs=1e-7)
+    assert [p.at(t) for t in (0, 400, 500, 501, 999)] == pytest.approx([form(t) for t in (0, 400, 500, 501, 999)])
+
+
+# what p(t) was before it had shares and noise levels; its own operations in that order, which decide the last bit
+T = torch.arange(1000)
+PART = T / 1000
+AS_BEFORE = {
+    "constant": 0 * T.float() + 1.0,
+    "exponential": (-5.0 * (1 - PART)).exp(),
+    "two-sided-exponential": (-5.0 * (1 - PART).where(T > 500, PART)).exp(),
+    "sigmoid": (20.0 * (PART - 0.7)).sigmoid(),
+    "linear": PART,
+    "parabola": (2 * (T - 500.0) / 1000) ** 2,
+}
+
+
+@pytest.mark.parametrize("kind", AS_BEFORE)
+def test_the_papers_kinds_are_the_same_to_the_bit(kind: str) -> None:
+    p = probability({"kind": kind})
+    assert torch.equal(p(T), AS_BEFORE[kind])
+    # as training asks for it: at the timesteps that have the noise levels of Stable Diffusion's schedule
+    assert torch.equal(p(equivalent_timesteps(stable_diffusion_log_snr())), AS_BEFORE[kind])
+
+
+def test_swaps_are_those_of_finished_runs() -> None:
+    timesteps = torch.randint(1000, (500,), generator=torch.Generator().manual_seed(5))
+    texts = [f"own {i}" for i in range(500)]
+    p = probability({"kind": "exponential", "rate": 5.0})
+    found = recondition(texts, timesteps, [str(i) for i in range(99)], p, torch.Generator().manual_seed(6))[0]
+    assert hashlib.sha256("\n".join(found).encode()).hexdigest()[:16] == "ad88c71c20c24ba0"
+
+
+KINDS = ["constant", "exponential", "two-sided-exponential", "sigmoid", "linear", "parabola"]
+
+
+@given(kind=st.sampled_from(KINDS), share=st.floats(0.002, 0.998))
+def test_a_share_decides_the_dial(kind: str, share: float) -> None:
+    p = probability({"kind": kind, "share": share})
+    assert p.share == pytest.approx(share, abs=1e-9)
+    assert float(p(T).double().mean()) == pytest.approx(share, abs=1e-6)
+
+
+def test_dials_of_known_shares() -> None:
+    # the geometric sum of exp(-r (1 - t/1000)), and the linear one that nothing clips
+    rate = probability({"kind": "exponential", "share": 0.35}).rate
+    assert -math.expm1(-rate) / math.expm1(rate / 1000) / 1000 == pytest.approx(0.35, abs=1e-12)
+    assert probability({"kind": "linear", "share": 0.3}).slope == pytest.approx(0.3 * 1000 / 499.5)
+    assert probability({"kind": "constant", "share": 0.35}) == Constant(0.35)
+    gentle = probability({"kind": "sigmoid", "rate": 3, "share": 0.6})
+    assert (gentle.rate, gentle.share) == (3, pytest.approx(0.6))
+    assert probability({"kind": "exponential", "rate": 5.0}).share == pytest.approx(0.1982, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"kind": "linear", "share": 0.9995}, "linear has shares from 0 to 0.999, not 0.9995"),
+        ({"kind": "parabola", "share": 1}, "parabola has shares from 0 to 0.999, not 1"),
+        ({"kind": "exponential", "share": 1.0}, "exponential has shares"),
+        ({"kind": "two-sided-exponential", "share": 0.0005}, "from 0.001 to"),
+        ({"kind": "sigmoid", "share": -0.1}, "not -0.1"),
+        ({"kind": "exponential", "share": 0.3, "rate": 5.0}, "the share decides exponential's rate"),
+        ({"kind": "sigmoid", "share": 0.3, "centre": 0.5}, "the share decides sigmoid's centre"),
+        ({"kind": "constant", "share": 0.3, "p": 0.3}, "the share decides constant's p"),
+        ({"kind": "measured"}, "needs a share"),
+        ({"kind": "measured", "share": 1.0}, "below 1, not 1.0"),
+        ({"kind": "measured", "share": 0.3, "curve": 1.0}, "curve"),
+        ({"kind": "linear", "slope": -1.0}, "slope"),
+        ({"kind": "parabola", "scale": -1.0}, "scale"),
+    ],
+)
+def test_bad_shares(settings: dict, named: str) -> None:
+    with pytest.raises(UserError, match=f"^random_conditioning.*{named}") as caught:
+        probability(settings)
+    assert "\n" not in str(caught.value)
 
 
 @given(
@@ -51,7 +132,8 @@ def test_closed_form(case: str) -> None:
             }
         ),
         st.fixed_dictionaries({"kind": st.just("sigmoid"), "rate": st.floats(1e-3, 1e3), "centre": st.floats(-10, 10)}),
-        st.fixed_dictionaries({"kind": st.sampled_from(["linear", "parabola"])}),
+        st.fixed_dictionaries({"kind": st.just("linear"), "slope": st.floats(0, 1e6)}),
+        st.fixed_dictionaries({"kind": st.just("parabola"), "scale": st.floats(0, 1e6)}),
     )
 )
 def test_is_a_probability(settings: dict) -> None:

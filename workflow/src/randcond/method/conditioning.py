@@ -2,68 +2,138 @@
 
 The paper's heart (its section on random conditioning; its appendix D compares choices of p(t)), free of everything
 else, to be imported by anybody's training script. p(t) is high at large t, where x_t says little about the image, and
-low where image and text would contradict each other.
+low where image and text would contradict each other. It has a share, how many texts it swaps on average, and a shape.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from randcond.jobs.errors import UserError
+from randcond.method.bisection import bisect
+from randcond.method.measured import Measured
 
 if TYPE_CHECKING:
     import torch  # loaded by who draws: the configuration checks p(t) in a tenth of the time that torch takes to load
+
+    from randcond.method.curve import Sensitivity
 
 TRAIN_TIMESTEPS = 1000
 
 
 class Probability(Protocol):
-    """p(t): timesteps 0..999 (any integer shape) to probabilities in [0, 1] (float32, same shape)."""
+    """p(t): timesteps 0..999 (any shape) to probabilities in [0, 1] (float32, same shape).
+
+    Timesteps are those of Stable Diffusion v1.4's schedule, that is noise levels: method/noise_level.py has the
+    timesteps that stand for another schedule's. They need not be integers.
+    """
 
     def __call__(self, timesteps: torch.Tensor) -> torch.Tensor: ...
 
 
+class Kind(ABC):
+    """A shape of p(t). Its one dial decides the share of texts that are swapped: the mean of p over t = 0..999.
+
+    Shapes are compared at equal share: the share decides what a student learns, the shape over t hardly does.
+
+    Attributes:
+        kind: Its name in the configuration.
+        dial: The parameter that decides the share.
+        ends: The dial's values between which a share is looked for: of the least share, and of the most.
+    """
+
+    kind: ClassVar[str]
+    dial: ClassVar[str]
+    ends: ClassVar[tuple[float, float]]
+
+    @abstractmethod
+    def at(self, t: float) -> float:
+        """p of one timestep, without torch."""
+
+    @property
+    def share(self) -> float:
+        """The mean of p over the 1000 timesteps."""
+        return math.fsum(map(self.at, range(TRAIN_TIMESTEPS))) / TRAIN_TIMESTEPS
+
+    @classmethod
+    def of_share(cls, share: float, **others: float) -> Self:
+        """The p(t) of this kind that has this share, to the last bits of its dial.
+
+        Args:
+            share: The mean of p over the 1000 timesteps.
+            **others: Parameters besides the dial.
+
+        Raises:
+            ValueError: If the kind cannot reach the share.
+        """
+
+        def made(value: float) -> Self:
+            return cls(**{cls.dial: value, **others})
+
+        least, most = (made(end).share for end in cls.ends)
+        if not least <= share <= most:
+            raise ValueError(f"{cls.kind} has shares from {least:.7g} to {most:.7g}, not {share}")
+        return made(bisect(lambda value: made(value).share, cls.ends, share))
+
+
 @dataclass(frozen=True)
-class Constant:
+class Constant(Kind):
     """p(t) = p."""
 
     kind: ClassVar[str] = "constant"
+    dial: ClassVar[str] = "p"
+    ends: ClassVar[tuple[float, float]] = (0.0, 1.0)
     p: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.p <= 1:
             raise ValueError(f"p must lie in [0, 1], not {self.p}")
 
+    def at(self, t: float) -> float:
+        return self.p
+
     def __call__(self, timesteps: torch.Tensor) -> torch.Tensor:
         return 0 * timesteps.float() + self.p
 
 
 @dataclass(frozen=True)
-class Exponential:
-    """p(t) = exp(-rate (1 - t/1000)): the paper's choice, with rate 5."""
+class Exponential(Kind):
+    """p(t) = exp(-rate (1 - t/1000)): the paper's choice, with rate 5, which is a share of 0.198."""
 
     kind: ClassVar[str] = "exponential"
+    dial: ClassVar[str] = "rate"
+    ends: ClassVar[tuple[float, float]] = (1e6, 1e-6)
     rate: float = 5.0
 
     def __post_init__(self) -> None:
         _require_positive(self.rate)
+
+    def at(self, t: float) -> float:
+        return math.exp(-self.rate * (1 - t / TRAIN_TIMESTEPS))
 
     def __call__(self, timesteps: torch.Tensor) -> torch.Tensor:
         return (-self.rate * (1 - timesteps / TRAIN_TIMESTEPS)).exp()
 
 
 @dataclass(frozen=True)
-class TwoSidedExponential:
+class TwoSidedExponential(Kind):
     """p(t) = exp(-rate (1 - t/1000)) for t > 500, exp(-rate t/1000) below."""
 
     kind: ClassVar[str] = "two-sided-exponential"
+    dial: ClassVar[str] = "rate"
+    ends: ClassVar[tuple[float, float]] = (1e6, 1e-6)
     rate: float = 5.0
 
     def __post_init__(self) -> None:
         _require_positive(self.rate)
+
+    def at(self, t: float) -> float:
+        part = t / TRAIN_TIMESTEPS
+        return math.exp(-self.rate * (1 - part if t > TRAIN_TIMESTEPS // 2 else part))
 
     def __call__(self, timesteps: torch.Tensor) -> torch.Tensor:
         part = timesteps / TRAIN_TIMESTEPS
@@ -71,65 +141,101 @@ class TwoSidedExponential:
 
 
 @dataclass(frozen=True)
-class Sigmoid:
+class Sigmoid(Kind):
     """p(t) = sigmoid(rate (t/1000 - centre)); the authors' code has rate 20, centre 0.7."""
 
     kind: ClassVar[str] = "sigmoid"
+    dial: ClassVar[str] = "centre"
+    ends: ClassVar[tuple[float, float]] = (1e6, -1e6)
     rate: float = 20.0
     centre: float = 0.7
 
     def __post_init__(self) -> None:
         _require_positive(self.rate)
 
+    def at(self, t: float) -> float:
+        return 0.5 + 0.5 * math.tanh(0.5 * self.rate * (t / TRAIN_TIMESTEPS - self.centre))  # never overflows
+
     def __call__(self, timesteps: torch.Tensor) -> torch.Tensor:
         return (self.rate * (timesteps / TRAIN_TIMESTEPS - self.centre)).sigmoid()
 
 
 @dataclass(frozen=True)
-class Linear:
-    """p(t) = t/1000."""
+class Linear(Kind):
+    """p(t) = slope t/1000, at most 1."""
 
     kind: ClassVar[str] = "linear"
+    dial: ClassVar[str] = "slope"
+    ends: ClassVar[tuple[float, float]] = (0.0, 1e6)
+    slope: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_at_least_0("slope", self.slope)
+
+    def at(self, t: float) -> float:
+        return min(1.0, self.slope * t / TRAIN_TIMESTEPS)
 
     def __call__(self, timesteps: torch.Tensor) -> torch.Tensor:
-        return timesteps / TRAIN_TIMESTEPS
+        return (self.slope * (timesteps / TRAIN_TIMESTEPS)).clamp(max=1)
 
 
 @dataclass(frozen=True)
-class Parabola:
-    """p(t) = (2 (t - 500)/1000)^2."""
+class Parabola(Kind):
+    """p(t) = scale (2 (t - 500)/1000)^2, at most 1."""
 
     kind: ClassVar[str] = "parabola"
+    dial: ClassVar[str] = "scale"
+    ends: ClassVar[tuple[float, float]] = (0.0, 1e6)
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_at_least_0("scale", self.scale)
+
+    def at(self, t: float) -> float:
+        return min(1.0, self.scale * (2 * (t - TRAIN_TIMESTEPS / 2) / TRAIN_TIMESTEPS) ** 2)
 
     def __call__(self, timesteps: torch.Tensor) -> torch.Tensor:
-        return (2 * (timesteps - TRAIN_TIMESTEPS / 2) / TRAIN_TIMESTEPS) ** 2
+        return (self.scale * (2 * (timesteps - TRAIN_TIMESTEPS / 2) / TRAIN_TIMESTEPS) ** 2).clamp(max=1)
 
 
-_KINDS = {kind.kind: kind for kind in (Constant, Exponential, TwoSidedExponential, Sigmoid, Linear, Parabola)}
+_KINDS: dict[str, type[Kind] | type[Measured]] = {
+    kind.kind: kind for kind in (Constant, Exponential, TwoSidedExponential, Sigmoid, Linear, Parabola, Measured)
+}
 
 
-def probability(settings: dict[str, Any]) -> Probability:
-    """p(t) from its settings, e.g. ``{"kind": "exponential", "rate": 5.0}``.
+def probability(settings: dict[str, Any], curve: Sensitivity | None = None) -> Kind | Measured:
+    """p(t) from its settings, e.g. ``{"kind": "exponential", "share": 0.35}`` or ``{..., "rate": 5.0}``.
+
+    Args:
+        settings: The kind, and its share or its parameters.
+        curve: What ``measured`` draws with; without it only its share can be asked for.
 
     Raises:
-        UserError: If the kind or a parameter is unknown, or a parameter is out of range.
+        UserError: If the kind or a parameter is unknown, a parameter is out of range, or the kind has no such share.
     """
     parameters = dict(settings)
-    kind = parameters.pop("kind", None)
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise UserError(f"random_conditioning.kind: {kind!r} is unknown; choose one of {', '.join(_KINDS)}")
-    known = _KINDS[kind].__dataclass_fields__.keys() - {"kind"}
-    for name, value in parameters.items():
-        if name not in known:
-            raise UserError(
-                f"random_conditioning.{name}: {kind} has no such parameter; it has {sorted(known) or 'none'}"
-            )
+    name = parameters.pop("kind", None)
+    if not isinstance(name, str) or name not in _KINDS:
+        raise UserError(f"random_conditioning.kind: {name!r} is unknown; choose one of {', '.join(_KINDS)}")
+    kind = _KINDS[name]
+    known = (kind.__dataclass_fields__.keys() | {"share"}) - {"curve"}
+    for key, value in parameters.items():
+        if key not in known:
+            raise UserError(f"random_conditioning.{key}: {name} has no such parameter; it has {sorted(known)}")
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"random_conditioning.{name}: must be a number, not {value!r}")
+            raise UserError(f"random_conditioning.{key}: must be a number, not {value!r}")
         if not math.isfinite(value):
-            raise UserError(f"random_conditioning.{name}: must be a finite number, not {value!r}")
+            raise UserError(f"random_conditioning.{key}: must be a finite number, not {value!r}")
     try:
-        return _KINDS[kind](**parameters)
+        if issubclass(kind, Measured):
+            if "share" not in parameters:
+                raise ValueError("measured needs a share, e.g. 0.35")
+            return kind(**parameters, curve=curve)
+        if "share" not in parameters:
+            return kind(**parameters)
+        if kind.dial in parameters:
+            raise ValueError(f"the share decides {name}'s {kind.dial}; give one of the two")
+        return kind.of_share(**parameters)
     except ValueError as error:
         raise UserError(f"random_conditioning: {error}") from None
 
@@ -146,7 +252,7 @@ def recondition(
 
     Args:
         texts: The texts the images were made from, one an image.
-        timesteps: Their timesteps, (n,), 0..999.
+        timesteps: Their timesteps, (n,), 0..999 of Stable Diffusion v1.4's schedule (method/noise_level.py for others).
         pool: C, which holds D's own texts too.
         p: p(t), or None for no random conditioning.
         generator: CPU generator. It is advanced by the same amount whatever ``p`` is.
@@ -176,3 +282,8 @@ def recondition(
 def _require_positive(rate: float) -> None:
     if not rate > 0:
         raise ValueError(f"rate must be above 0, not {rate}")
+
+
+def _require_at_least_0(name: str, value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"{name} must be at least 0, not {value}")
