@@ -11,6 +11,7 @@ from report_world import World
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from randcond.make_teacher.clip import build_tokenizer
+from randcond.teachers.noise import NOISE_SCHEDULE
 from randcond.teachers.stable_diffusion import Teacher, load_pipeline
 from randcond.worlds import emoji
 
@@ -59,7 +60,7 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text_encoder=CLIPTextModel(text),
         tokenizer=tokenizer,
         unet=tiny_unet(),
-        scheduler=PNDMScheduler(skip_prk_steps=True, steps_offset=1),
+        scheduler=PNDMScheduler(**NOISE_SCHEDULE, skip_prk_steps=True),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +21,7 @@ from randcond.jobs.errors import UserError
 from randcond.jobs.tensors import write_tensors
 from randcond.method.conditioning import probability
 from randcond.method.losses import DistillationLoss
+from randcond.method.noise_level import equivalent_timesteps
 from randcond.method.student import build_student, feature_pairs
 from randcond.method.trajectories import Trajectories
 from randcond.prompts.pool import ArrowTexts, TextPool, write_pool
@@ -225,6 +226,23 @@ def test_what_the_losses_are_given(
     assert abs(float(values.mean())) < 0.02
     assert float(values.std()) == pytest.approx(1, abs=0.02)
     assert len({float(row.sum()) for row in noise}) == n
+
+
+def test_p_is_asked_at_the_noise_level_of_the_teachers_schedule(
+    arguments: argparse.Namespace, teacher: Teacher
+) -> None:
+    asked: list[torch.Tensor] = []
+    batches = []
+    for schedule in ({}, {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}):  # the second is DDPM's
+        teacher.pipeline.scheduler = PNDMScheduler.from_config(teacher.pipeline.scheduler.config, **schedule)
+        other = problem(arguments, Teacher(teacher.pipeline), random_conditioning={"kind": "linear"})
+        other._p = lambda t: asked.append(t) or torch.zeros(len(t))
+        batches.append(other._draw(7))
+    assert torch.equal(batches[0][1], batches[1][1])  # what is noised is the same
+    assert torch.equal(asked[0], batches[0][1].float())
+    known = Teacher(teacher.pipeline).log_snr[batches[1][1]]
+    assert torch.equal(asked[1], equivalent_timesteps(known))
+    assert not torch.equal(asked[0], asked[1])
 
 
 def test_runs_with_and_without_random_conditioning_share_all_other_draws(

@@ -9,6 +9,7 @@ from torch import nn
 from randcond.jobs.seeding import generator
 from randcond.method.conditioning import TRAIN_TIMESTEPS, Probability, recondition
 from randcond.method.losses import DistillationLoss
+from randcond.method.noise_level import equivalent_timesteps
 from randcond.method.trajectories import Total, Trajectories
 from randcond.students.data import Pairs
 from randcond.teachers.stable_diffusion import Teacher
@@ -50,6 +51,7 @@ class Distillation(nn.Module):
         self.trajectories, self._guidance = trajectories, guidance
         self._teacher, self._pairs, self._pool = teacher, pairs, pool
         self._p, self._null_text, self._seed = p, null_text, seed
+        self._equivalent = equivalent_timesteps(teacher.log_snr)  # p is asked at these
         self._batch = batch - (trajectories.take if trajectories else 0)  # pairs of D
         self._draw = lru_cache(1)(self._drawn)  # the parts of a batch are asked for one after another
 
@@ -133,7 +135,9 @@ class Distillation(nn.Module):
         chance = generator(self._seed, 2, step)
         chosen = self._pairs.batch(step, self._batch)
         timesteps = torch.randint(TRAIN_TIMESTEPS, (self._batch,), generator=chance)
-        texts, swapped = recondition(self._pairs.texts(chosen), timesteps, self._pool, self._p, chance, self._null_text)
+        texts, swapped = recondition(
+            *(self._pairs.texts(chosen), self._equivalent[timesteps], self._pool, self._p, chance, self._null_text)
+        )
         noise = torch.randn((self._batch, *self._teacher.latent_shape), generator=chance)
         return chosen, timesteps, texts, swapped, noise
 

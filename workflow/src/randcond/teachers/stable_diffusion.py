@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.seeding import normal
+from randcond.teachers.noise import log_snr
 from randcond.teachers.solvers import DDIM
 
 Conditions = dict[str, torch.Tensor]  # what the UNet takes besides latents and timesteps, one row a text
@@ -152,6 +153,20 @@ class Teacher:
         if self._noise.config["prediction_type"] == "v_prediction":
             return self._noise.get_velocity(latents, noise, timesteps)
         return noise
+
+    @property
+    def log_snr(self) -> torch.Tensor:
+        """Log-SNR of its timesteps, falling, (timesteps,), float64 on the CPU; -inf at one of pure noise."""
+        return log_snr(self._noise.alphas_cumprod)
+
+    def predict_noise(self, noised: torch.Tensor, timesteps: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        """The noise in x_t by the teacher, whatever its UNet predicts: float32, the shape of ``noised``."""
+        predicted = self.predict(self.unet, noised.to(self.dtype), timesteps, conditions).float()
+        if self._noise.config["prediction_type"] != "v_prediction":
+            return predicted
+        # v = sqrt(a) e - sqrt(1 - a) x_0, so that e = sqrt(a) v + sqrt(1 - a) x_t
+        kept = self._noise.alphas_cumprod.to(predicted)[timesteps][:, None, None, None]
+        return kept.sqrt() * predicted + (1 - kept).sqrt() * noised.float()
 
     @staticmethod
     def predict(unet: nn.Module, noised: torch.Tensor, timesteps: torch.Tensor, conditions: Conditions) -> torch.Tensor:
