@@ -37,6 +37,7 @@ SETTINGS = {
     "render": SAMPLING
     | {"count": COUNT, "shard": SHARD, "images": "rendered", "world": "emoji", "latents": "fp32"},
     "distill": {"run": RUN, "recipe": RECIPE, "steps": 2, "count": COUNT, "seed": 0},
+    "sensitivity": {"count": COUNT, "images": 96, "texts": 2, "levels": 3, "seed": 0, "batch": 4},
     "sample": SAMPLING | STORED | {"count": COUNT},
     "real": STORED | {"real_per_prompt": 2, "seed": 2, "world": "emoji"},
     "reference": {"batch": 4, "real_per_prompt": 2, "world": "emoji"},
@@ -66,6 +67,8 @@ class SmallWorld:
             "render": "renders.render --shard 0 --teacher teacher --prompts captions.parquet",
             "distill": "students.distil --name mine/0 --teacher teacher --prompts captions.parquet --pool pool.arrow"
             " --latents 00000.safetensors 00001.safetensors --history history.out --checkpoint checkpoint",
+            "sensitivity": "sensitivity.measure --teacher teacher --prompts captions.parquet"
+            " --latents 00000.safetensors 00001.safetensors --figure figure.svg --table table.csv",
             "sample": "samples.draw --pipeline teacher --prompts evaluation.parquet",
             "real": "samples.real_images --prompts evaluation.parquet",
             "reference": "scores.score reference --evaluator evaluator --images real.zip --prompts evaluation.parquet",

@@ -173,6 +173,13 @@ REFUSED: dict[str, tuple[str, Fault, str]] = {
         lambda world: [tensors(f"0000{i}.safetensors", latents=lambda x: x[..., :4])(world) for i in range(2)] and None,
         r"this teacher's \(4, 8, 8\)",
     ),
+    "measured latents: NaN": ("sensitivity", tensors("00001.safetensors", latents=some_nan), r"1\.safetensors: no"),
+    "measured latents: of another teacher": (
+        "sensitivity",
+        lambda world: [tensors(f"0000{i}.safetensors", latents=lambda x: x[..., :4])(world) for i in range(2)] and None,
+        r"this teacher's \(4, 8, 8\)",
+    ),
+    "measured teacher: not finite": ("sensitivity", tensors(UNET, **{"conv_out.bias": some_nan}), r"are not finite"),
     "pool: cut": ("distill", cut("pool.arrow", -100), r"pool\.arrow: not a whole text pool"),
     "pool: a missing text": ("distill", pool(pa.array(["a", None])), r"pool\.arrow: .* 1 of them missing"),
     "pool: numbers": ("distill", pool(pa.array([1, 2])), r"pool\.arrow: .*int64"),
@@ -260,7 +267,7 @@ def world(whole: SmallWorld, tmp_path: Path) -> SmallWorld:
     return SmallWorld(shutil.copytree(whole.folder, tmp_path / "world"))
 
 
-@pytest.mark.parametrize("stage", ["render", "distill", "sample", "real", "score", "report"])
+@pytest.mark.parametrize("stage", ["render", "distill", "sensitivity", "sample", "real", "score", "report"])
 def test_whole_inputs_pass(stage: str, world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.run(stage, monkeypatch) == 0
     assert (world / f"{stage}.out").exists()

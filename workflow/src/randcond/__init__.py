@@ -23,6 +23,10 @@ _PUBLIC = {
     **dict.fromkeys(("build_student", "feature_pairs"), "method.student"),
     "Trajectories": "method.trajectories",
     "DDIM": "teachers.solvers",
+    "Measured": "method.measured",
+    "Sensitivity": "method.curve",
+    "equivalent_timesteps": "method.noise_level",
+    "measure_sensitivity": "method.sensitivity",
 }
 __all__ = sorted(_PUBLIC)
 

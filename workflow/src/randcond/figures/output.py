@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from randcond.figures.plots import save
 from randcond.jobs.files import atomic_path, write_json
+from randcond.jobs.plots import save
 
 
 class FigureScore(BaseModel):

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from randcond.figures.plots import save
+from randcond.jobs.plots import save
 from randcond.method.conditioning import TRAIN_TIMESTEPS, probability
 from randcond.report.inputs import Histories
 from randcond.report.score_files import Score

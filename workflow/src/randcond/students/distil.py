@@ -22,6 +22,7 @@ from randcond.jobs.progress import log
 from randcond.jobs.seeding import normal
 from randcond.jobs.stage import device, run_stage, set_threads
 from randcond.method.conditioning import TRAIN_TIMESTEPS, probability
+from randcond.method.curve import Sensitivity
 from randcond.method.losses import DistillationLoss
 from randcond.method.student import build_student, count_parameters, feature_pairs
 from randcond.method.trajectories import Trajectories
@@ -58,7 +59,8 @@ def distil(arguments: argparse.Namespace) -> None:
     inherits = run["init"] == "inherited" and run["importance"] == "first-order"
     important = importance(teacher, pairs, settings["seed"]) if inherits else None
     loss = student_and_loss(teacher, run, settings["seed"], recipe, important)
-    p = probability(run["random_conditioning"]) if run["random_conditioning"] else None
+    curve = Sensitivity.read(arguments.sensitivity) if arguments.sensitivity else None
+    p = probability(run["random_conditioning"], curve) if run["random_conditioning"] else None
     problem = Distillation(
         *(loss, teacher, pairs, pool, p, recipe.null_text, recipe.batch, settings["seed"]),
         *trajectories(run["trajectories"], teacher, pool, recipe, settings["seed"]),
@@ -67,7 +69,7 @@ def distil(arguments: argparse.Namespace) -> None:
         "%s: %s parameters, D has %d pairs, C %d texts, %d steps",
         *(arguments.name, f"{count_parameters(loss.student):,}", len(pairs), len(pool), recipe.steps),
     )
-    data = [arguments.prompts, *arguments.latents, *([arguments.pool] if arguments.pool else [])]
+    data = [arguments.prompts, *arguments.latents, *filter(None, (arguments.pool, arguments.sensitivity))]
     checkpoint = Checkpoint(
         arguments.checkpoint, _fingerprint(arguments.teacher, data, settings), recipe.checkpoint_minutes
     )
@@ -188,6 +190,7 @@ if __name__ == "__main__":
     parser.add_argument("--name", required=True, help="shown in progress lines")
     parser.add_argument("--latents", type=Path, nargs="*", required=True)
     parser.add_argument("--pool", type=Path)
+    parser.add_argument("--sensitivity", type=Path, help="the curve that a measured p(t) comes from")
     parser.add_argument("--unets", type=Path, help="folder for the UNets that are kept along the training")
     parser.add_argument("--threads", type=int, default=1)
     for option in ("--teacher", "--prompts", "--output", "--history", "--checkpoint"):
