@@ -12,7 +12,7 @@ from randcond.jobs.errors import UserError
 from randcond.report.verdicts import judge
 from randcond.settings.claims import Claim, load_claims
 from randcond.settings.config import Config, check_config
-from randcond.settings.experiments import load_experiments
+from randcond.settings.experiments import Run, load_experiments
 
 BASE = {"text": "x", "source": "y", "metrics": ["fid", "is"], "better": "a", "than": "b"}
 
@@ -122,12 +122,53 @@ def test_the_teacher_pairs_with_every_seed() -> None:
         {"figure": "toy"},
         {"figure": "swapped-conditon", "metrics": ["share"]},
         {"figure": "toy", "metrics": ["share"], "as_good": True},
+        {"figure": "toy", "metrics": ["share"], "unequal_share": True},
         {"near_t": 50},
     ],
 )
 def test_claims_that_make_no_sense(changes: dict) -> None:
     with pytest.raises(ValidationError):
         claim(**changes)
+
+
+P = {"fifth": {"kind": "exponential", "rate": 5.0}, "as much": {"kind": "constant", "share": 0.2},
+     "half": {"kind": "measured", "share": 0.5}, "none": None}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("runs", "unequal"),
+    [
+        (("fifth", "half"), True),
+        (("fifth", "as much"), False),  # 0.198 and 0.2
+        (("half", "none"), False),
+        (("none", "none"), False),
+        (("half", "teacher"), False),
+        (("fifth", "none", "half", "none"), True),  # a gain against another
+        (("fifth", "none", "as much", "none"), False),
+        (("fifth", "not there"), None),
+    ],
+)
+def test_a_claim_at_unequal_share_has_to_say_so(runs: tuple[str, ...], unequal: bool | None) -> None:
+    known = {name: Run(random_conditioning=p) for name, p in P.items()}
+    more = {"more_than": {"better": runs[2], "than": runs[3]}} if len(runs) > 2 else {}
+    silent, said = (claim(better=runs[0], than=runs[1], unequal_share=says, **more) for says in (False, True))
+    refused, allowed = (silent, said) if unequal else (said, silent)
+    allowed.check_shares(known)
+    if unequal is None:
+        refused.check_shares(known)
+        return
+    with pytest.raises(UserError, match="claims: 'x' .*unequal_share") as caught:
+        refused.check_shares(known)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["experiments", "paper_experiments", "sd21_experiments"])
+def test_claims_say_where_shares_are_unequal(file: str) -> None:
+    runs = load_experiments(Path(f"config/{file}.yaml")).runs
+    claims = load_claims(Path("config/claims.yaml"))
+    for one in claims:
+        one.check_shares(runs)
+    assert [one.than for one in claims if one.unequal_share] == ["p-constant-100"]
 
 
 def test_in_the_full_grid_claims_have_their_seeds() -> None:
@@ -139,7 +180,7 @@ def test_in_the_full_grid_claims_have_their_seeds() -> None:
     assert all(Config().seeds_of(run) == [0] for run in default.runs)
     assert {"table1", "table2", "table3"} == set(default.tables)
     assert not default.series
-    assert set(experiments.tables) == set(default.tables) | {"table4", "probability", "features"}
+    assert set(experiments.tables) == set(default.tables) | {"table4", "probability", "shares", "features"}
 
 
 def test_every_claim_names_runs_that_there_are() -> None:

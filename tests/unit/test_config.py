@@ -70,7 +70,7 @@ def test_every_row_of_the_paper_is_in_its_results(file: str) -> None:
     for name, table in experiments.tables.items():
         for row in table.rows:
             assert row.paper is None or (name, row.paper) in reported, (name, row)
-        assert name in ("probability", "features") or all(row.paper for row in table.rows)
+        assert name in ("probability", "shares", "features") or all(row.paper for row in table.rows)
 
 
 @pytest.mark.parametrize("given", [[0, 1], ["0", "1"]], ids=["numbers", "as Snakemake's --config gives them"])

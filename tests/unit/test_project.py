@@ -134,7 +134,7 @@ FLOORS = {
     "method": 3,
     "settings": 4,
     **dict.fromkeys(("assets", "prompts"), 5),
-    **dict.fromkeys(("renders", "samples", "scores", "costs"), 6),
+    **dict.fromkeys(("renders", "sensitivity", "samples", "scores", "costs"), 6),
     **dict.fromkeys(("students", "figures", "make_teacher"), 7),
     **dict.fromkeys(("report", "planning"), 8),
 }
@@ -167,7 +167,18 @@ def test_imports_run_downwards() -> None:
 
 def test_a_stage_has_one_name_in_three_places() -> None:
     rules = ROOT / "workflow/rules"
-    for stage in ("prompts", "renders", "students", "samples", "scores", "costs", "figures", "report", "make_teacher"):
+    for stage in (
+        "prompts",
+        "renders",
+        "sensitivity",
+        "students",
+        "samples",
+        "scores",
+        "costs",
+        "figures",
+        "report",
+        "make_teacher",
+    ):
         assert (ROOT / "workflow/src/randcond" / stage / "__init__.py").exists()
         files = (rules / f"{stage}.smk", rules / "functions" / f"{stage}.smk")
         text = "".join(file.read_text() for file in files if file.exists())

@@ -19,9 +19,12 @@ try:
     for file in workflow.configfiles:
         read_yaml(Path(file), "settings")
     CONFIG = check_config(config)
-    EXPERIMENTS = load_experiments(CONFIG.experiments).of_grid(CONFIG.grid)
+    everything = load_experiments(CONFIG.experiments)
+    EXPERIMENTS = everything.of_grid(CONFIG.grid)
     CONFIG.check_experiments(EXPERIMENTS)
     CLAIMS = load_claims(Path(CONFIG.claims))
+    for claim in CLAIMS:
+        claim.check_shares(everything.runs)
 except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     os._exit(1)  # before any job, and without Snakemake's traceback

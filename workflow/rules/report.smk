@@ -35,6 +35,7 @@ rule report:
             for run, seed in SCORED
             if run != "teacher"
         ],
+        curve=curve_of(*RUNS),
         figures=[f"{FIGURES}/{name}" for name in FIGURES_OF[CONFIG.world]],
     output:
         report(
@@ -56,10 +57,11 @@ rule report:
         calibration=lambda w, input: (
             ["--calibration", *input.calibration] if input.calibration else []
         ),
+        curve=lambda w, input: ["--sensitivity", *input.curve] if input.curve else [],
     shell:
         "python -m randcond.report --settings {params.settings:q} --scores {input.scores:q} --along {input.along:q}"
         " --costs {input.costs:q} --histories {input.histories:q} --samples {input.samples:q} --prompts {input.prompts:q}"
-        " --llm-summary {input.llm:q} --prompts-summary {input.counts:q} {params.calibration:q} --figures {input.figures:q}"
+        " --llm-summary {input.llm:q} --prompts-summary {input.counts:q} {params.calibration:q} {params.curve:q} --figures {input.figures:q}"
         " --benchmarks {params.benchmarks:q} --logs {params.logs:q} --output {output:q} --log {log:q}"
 
 

@@ -10,6 +10,7 @@ rule student:
         prompts=lambda w: f"{OUT}/prompts/{run_of(w).prompts}.parquet",
         latents=student_latents,
         pool=student_pool,
+        curve=lambda w: curve_of(w.run),
     output:
         **UNETS,
         pipeline=directory(f"{OUT}/students/{{run}}/{{seed}}/pipeline"),
@@ -24,8 +25,9 @@ rule student:
         settings=student_settings,
         checkpoint=f"{OUT}/checkpoints/{{run}}-{{seed}}",
         pool=lambda w, input: ["--pool", *input.pool] if input.pool else [],
+        curve=lambda w, input: ["--sensitivity", *input.curve] if input.curve else [],
         unets=lambda w, output: ["--unets", output.unets] if KEEPS else [],
     shell:
         "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.students.distil --settings {params.settings:q} --name {wildcards.run:q}/{wildcards.seed:q}"
-        " --teacher {input.teacher:q} --prompts {input.prompts:q} --latents {input.latents:q} {params.pool:q} {params.unets:q}"
+        " --teacher {input.teacher:q} --prompts {input.prompts:q} --latents {input.latents:q} {params.pool:q} {params.curve:q} {params.unets:q}"
         " --output {output.pipeline:q} --history {output.history:q} --checkpoint {params.checkpoint:q} --log {log:q}"

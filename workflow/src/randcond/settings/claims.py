@@ -1,12 +1,18 @@
 """The claims file: what the paper claims of its runs, as comparisons on which the report computes a verdict."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
+from randcond.jobs.errors import UserError
 from randcond.jobs.yaml_file import read_yaml
+from randcond.method.conditioning import probability
+from randcond.settings.experiments import Run
 from randcond.settings.fields import Section, validated
+
+SAME_SHARE = 0.005  # shares that differ by no more than this are equal
 
 
 class Pair(Section):
@@ -28,6 +34,8 @@ class Claim(Pair):
         more_than: For "the gain is larger here than there": the pair there.
         figure: For a claim of the paper's figures 2, 3 and 5: which one. ``better`` and ``than`` are then two of the
             shares it measures, ``<metric>`` or ``<metric>, <model>``, and the metric is ``share``.
+        unequal_share: The runs swap unequal shares of their texts by random conditioning, and the claim is made all the
+            same: what it finds may be the share's doing. Without this such a claim is refused.
         near_t: The timestep that a figure's shares are of; the nearest one that it has.
     """
 
@@ -37,6 +45,7 @@ class Claim(Pair):
     split: Literal["all", "seen", "unseen", "coco30k"] = "all"
     as_good: bool = False
     more_than: Pair | None = None
+    unequal_share: bool = False
     figure: Literal["digits-classifier", "digits-diffusion", "swapped-condition", "toy"] | None = None
     near_t: int | None = None
 
@@ -46,7 +55,7 @@ class Claim(Pair):
             raise ValueError("as_good: a comparison of two gains (more_than) takes no tolerance")
         if ("share" in self.metrics) != (self.figure is not None) or (self.figure and self.metrics != ["share"]):
             raise ValueError("metrics: share is the one metric of a claim on a figure, and of no other")
-        if self.figure and (self.as_good or self.more_than):
+        if self.figure and (self.as_good or self.more_than or self.unequal_share):
             raise ValueError("figure: a claim on a figure compares two of its shares, nothing else")
         if self.near_t is not None and self.figure is None:
             raise ValueError("near_t: only figures have timesteps")
@@ -62,6 +71,28 @@ class Claim(Pair):
     def runs(self) -> list[str]:
         """All runs that the claim compares."""
         return [] if self.figure else self.compared
+
+    def check_shares(self, runs: Mapping[str, Run]) -> None:
+        """Raise :class:`UserError` if runs swap unequal shares of their texts and the claim does not say so.
+
+        Runs without random conditioning have no share. Where runs are missing, the claim is not tested.
+
+        Args:
+            runs: What the experiments file says of them.
+        """
+        if any(name != "teacher" and name not in runs for name in self.runs):
+            return
+        made = {name: runs[name].random_conditioning for name in self.runs if name != "teacher"}
+        shares = {name: probability(settings).share for name, settings in made.items() if settings}
+        unequal = max(shares.values(), default=0.0) - min(shares.values(), default=0.0) > SAME_SHARE
+        if unequal != self.unequal_share:
+            shown = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
+            fault = (
+                "has runs of unequal share; compare runs of equal share, or say unequal_share: true"
+                if unequal
+                else "says unequal_share, but its runs have one share; leave it out"
+            )
+            raise UserError(f"claims: {self.text!r} {fault} ({shown})")
 
 
 class Claims(Section):

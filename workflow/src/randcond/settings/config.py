@@ -9,7 +9,7 @@ from randcond.settings.experiments import Experiments, GridName, Row, Run
 from randcond.settings.fields import Section, Seed, validated
 from randcond.settings.large import Calibration, Gpus, Sources
 from randcond.settings.miniature import Figures, MakeTeacher
-from randcond.settings.stages import Distillation, Evaluation, Prompts, Rendering, Scoring
+from randcond.settings.stages import Distillation, Evaluation, Prompts, Rendering, Scoring, Sensitivity
 from randcond.settings.workflow import kept_points, shown_point
 
 
@@ -54,6 +54,8 @@ class Config(Section):
     """Prompts."""
     rendering: Rendering = Rendering()
     """Rendering of D."""
+    sensitivity: Sensitivity = Sensitivity()
+    """How far a noised image tells its text from another, measured from the teacher."""
     distillation: Distillation = Distillation()
     """Training of the students."""
     sampling: Evaluation = Evaluation()

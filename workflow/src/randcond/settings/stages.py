@@ -52,6 +52,21 @@ class Prompts(Section):
     """The language model's prompts."""
 
 
+class Sensitivity(Section):
+    """Measuring, from the teacher, what ``kind: measured`` takes p(t) from."""
+
+    images: Positive = 96
+    """D's rendered images of seen concepts, the first; all where there are fewer."""
+    texts: Positive = 3
+    """Other texts that each of them is told from."""
+    levels: Positive = 28
+    """Noise levels of each, one at random in each of so many equal parts of log-SNR."""
+    batch: Positive = 64
+    """Rows that the UNet takes at a time; the result does not depend on it."""
+    seed: Seed = 4000
+    """Seed of texts, levels and noise."""
+
+
 class Sampling(Section):
     """How a pipeline draws images (PNDM, as in the paper's protocol)."""
 
