@@ -125,6 +125,7 @@ class World:
         self.scores = {(run, seed): score_dict(run, seed) for run in (*RUNS, "teacher") for seed in seeds}
         self.scores = {key: score for key, score in self.scores.items() if key[0] != "missing"}
         self.along: dict[tuple[str, int, int, str], dict] = {}
+        self.curve: Path | None = None
         self.histories: list[Path] = []
         self.samples: list[Path] = []
         self.benchmarks: list[Path] = []
@@ -193,7 +194,7 @@ class World:
     def build(self) -> Path:
         files = Files(
             self.score_files(), self.histories, self.samples, self.prompts, self.llm, self.benchmarks,
-            along=self.along_files(),
+            along=self.along_files(), sensitivity=self.curve,
         )  # fmt: skip
         output = self.folder / "report"
         build(shown.read_settings(json.dumps(self.settings)), files, output)

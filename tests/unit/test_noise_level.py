@@ -36,6 +36,7 @@ def test_between_timesteps_and_beyond_the_ends() -> None:
     )
     assert equivalent_timesteps(asked).tolist() == pytest.approx([400.25, 999, 999, 0], abs=1e-3)
     assert equivalent_timesteps(asked.view(2, 2)).shape == (2, 2)
+    assert float(equivalent_timesteps(known[7])) == 7
 
 
 def test_a_flow_at_equal_noise() -> None:

@@ -1,14 +1,24 @@
 """The README's examples run as they stand."""
 
+import ast
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
 from diffusers import DDPMScheduler
 from torch import nn
 
+import randcond
+from randcond.jobs.code import code_of
+
 README = Path(__file__).parents[2] / "README.md"
+
+
+def examples() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
 class Denoiser(nn.Module):
@@ -74,3 +84,27 @@ def test_example_trains_on_trajectories() -> None:
     bank = names["states"]
     assert len(bank) == 64
     assert bank.states.shape == (64, 1, 4, 4)
+
+
+def test_example_measures_p_from_a_pipeline(pipeline_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = [one for one in examples() if "measure_sensitivity" in one]
+    assert len(example.strip().splitlines()) <= 20
+    texts = ["a sword", "a bee", "a red apple"]
+    names = {"folder": pipeline_folder, "device": "cpu", "texts": texts, "pool": [*texts, "a dog"]}
+    torch.manual_seed(0)
+    exec(compile(example, "README.md", "exec"), names)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("t = 999: ") and lines[-1].startswith("t = 0: ")
+    chances = names["p"](torch.arange(1000))
+    assert float(chances.mean()) == pytest.approx(0.35, abs=1e-4)
+    assert (chances.diff() >= 0).all()
+
+
+def test_measuring_needs_no_more_than_it_says() -> None:
+    package = Path(randcond.__file__).parent
+    allowed = {"randcond", "torch", "diffusers", "transformers", "safetensors", "numpy"} | sys.stdlib_module_names
+    for file in map(Path, code_of(package, "method.sensitivity")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert {name.split(".")[0] for name in names} <= allowed, file

@@ -35,6 +35,16 @@ def test_table_cells_are_the_scores_and_the_papers_numbers(finished: World) -> N
     assert math.isnan(cell(frame, run="base-plain", split="unseen", metric="fid")["paper"])
 
 
+def test_rows_of_unequal_share_say_theirs(finished: World) -> None:
+    frames = [pd.read_csv(finished.folder / f"report/tables/table{i}.csv") for i in (1, 2)]
+    labels = frames[0].drop_duplicates("row").set_index("run")["label"]
+    assert labels["seen-rc"] == "with random conditioning, share 0.20"
+    assert labels["missing"] == "random weights, share 0.50"
+    assert labels["base-plain"] == "plain, 50% & more_"
+    assert not frames[1]["label"].str.contains("share").any()  # of one share alone
+    assert "exponential, rate 5.0 (share 0.20)" in (finished.folder / "report/index.html").read_text()
+
+
 def test_every_measured_number_leads_to_its_score_file(finished: World) -> None:
     page_text = (finished.folder / "report/index.html").read_text()
     linked = set(re.findall(r'href="(scores/[^"]+)"', page_text))

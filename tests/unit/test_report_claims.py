@@ -33,6 +33,14 @@ def test_claims_have_verdicts_from_the_scores(tmp_path: Path) -> None:
     assert "Swapping &lt;b&gt;helps&lt;/b&gt;" in text
 
 
+def test_a_claim_at_unequal_share_says_so(tmp_path: Path) -> None:
+    world = World(tmp_path, [0])
+    said = '<span class="run">at unequal share of swapped texts</span>'
+    assert said not in (world.build() / "index.html").read_text()
+    world.settings["claims"][0]["unequal_share"] = True
+    assert (world.build() / "index.html").read_text().count(said) == 1
+
+
 def test_a_claim_by_several_metrics_has_one_verdict() -> None:
     claim = Claim(text="x", source="y", better="a", than="b", metrics=["fid", "is", "clip"])
 

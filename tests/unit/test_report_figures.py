@@ -1,13 +1,17 @@
 """The report's plots and sample grids."""
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 from report_world import RUNS, World, cell, score_dict
 
+from randcond.jobs.errors import UserError
+from randcond.method.curve import Sensitivity
 from randcond.report import checking, figures, grids, inputs, score_files
 
 
@@ -89,3 +93,27 @@ def test_titles_and_labels_are_texts_and_nothing_else(world: World) -> None:
     assert "$\\foo$ and" in texts["index.html"] and r"5 \$\textbackslash{}bar" in texts["table1.tex"]
     for name, text in texts.items():
         assert not re.search("[\x00-\x08\x1b\u200f\u202e\u2067]", text), name
+
+
+def test_a_measured_p_is_shown_beside_the_exponential(tmp_path: Path) -> None:
+    world = World(tmp_path, [0])
+    measured = RUNS["seen-rc"] | {"random_conditioning": {"kind": "measured", "share": 0.35}}
+    world.settings["runs"] = RUNS | {"seen-rc": measured}
+    with pytest.raises(UserError, match="measured needs the curve"):
+        world.build()
+    curve = Sensitivity(np.array([-5.0, 0.0, 5.0]), np.array([[[1.0, 9.0, 90.0]], [[2.0, 12.0, 80.0]]]))
+    world.curve = tmp_path / "curve.json"
+    world.curve.write_text(json.dumps(curve.record()))
+    report = world.build()
+    rows = pd.read_csv(report / "figures/measured.csv")
+    assert len(rows) == 1000
+    assert rows[["probability", "exponential"]].mean().tolist() == pytest.approx([0.35, 0.35], abs=1e-5)
+    drawn = pd.read_csv(report / "figures/probability.csv").groupby("setting")["probability"]
+    assert drawn.get_group("measured, share 0.35").tolist() == pytest.approx(rows["probability"].tolist(), abs=2e-6)
+    page = (report / "index.html").read_text()
+    assert "Measured from the teacher" in page and (report / "figures/measured.svg").exists()
+
+
+def test_without_a_measured_p_nothing_of_it_is_shown(finished: World) -> None:
+    assert "Measured from the teacher" not in (finished.folder / "report/index.html").read_text()
+    assert not list((finished.folder / "report/figures").glob("measured.*"))

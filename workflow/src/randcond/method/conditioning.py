@@ -35,6 +35,7 @@ class Probability(Protocol):
     def __call__(self, timesteps: torch.Tensor) -> torch.Tensor: ...
 
 
+@dataclass(frozen=True)
 class Kind(ABC):
     """A shape of p(t). Its one dial decides the share of texts that are swapped: the mean of p over t = 0..999.
 
@@ -54,6 +55,9 @@ class Kind(ABC):
     def at(self, t: float) -> float:
         """p of one timestep, without torch."""
 
+    @abstractmethod
+    def __call__(self, timesteps: torch.Tensor) -> torch.Tensor: ...
+
     @property
     def share(self) -> float:
         """The mean of p over the 1000 timesteps."""
@@ -71,13 +75,13 @@ class Kind(ABC):
             ValueError: If the kind cannot reach the share.
         """
 
-        def made(value: float) -> Self:
-            return cls(**{cls.dial: value, **others})
+        def share_at(value: float) -> float:
+            return cls(**{cls.dial: value, **others}).share
 
-        least, most = (made(end).share for end in cls.ends)
+        least, most = map(share_at, cls.ends)
         if not least <= share <= most:
             raise ValueError(f"{cls.kind} has shares from {least:.7g} to {most:.7g}, not {share}")
-        return made(bisect(lambda value: made(value).share, cls.ends, share))
+        return cls(**{cls.dial: bisect(share_at, cls.ends, share), **others})
 
 
 @dataclass(frozen=True)

@@ -27,4 +27,4 @@ def equivalent_timesteps(levels: torch.Tensor) -> torch.Tensor:
     """
     known = stable_diffusion_log_snr().numpy()
     found = np.interp(levels.double().cpu().numpy(), known[::-1], np.arange(len(known), dtype=float)[::-1])
-    return torch.from_numpy(np.round(found, 3)).float()
+    return torch.as_tensor(np.round(found, 3)).float()

@@ -16,6 +16,7 @@ import pandas as pd
 from randcond.jobs import provenance
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import atomic_path
+from randcond.method.curve import Sensitivity
 from randcond.report import (
     along,
     figures,
@@ -57,6 +58,7 @@ class Files:
         prompts_summary: Counts of the prompts stage, if the report is to show them.
         calibration: Verdict on the teacher's scores, in worlds that calibrate.
         along: ``scores/along/<run>/<seed>/<step>-<weights>.json``.
+        sensitivity: ``sensitivity/curve.json``, if p(t) of a run comes from it.
     """
 
     scores: Sequence[Path] = ()
@@ -73,6 +75,7 @@ class Files:
     prompts_summary: Path | None = None
     calibration: Path | None = None
     along: Sequence[Path] = ()
+    sensitivity: Path | None = None
 
 
 def build(settings: shown.Settings, files: Files, output: Path) -> None:
@@ -90,7 +93,8 @@ def build(settings: shown.Settings, files: Files, output: Path) -> None:
     settings = given.model_copy(update={"tables": given.tables | {group.name: group.table for group in grouped}})
     reported = Paper(files.paper)
     parts = {
-        name: tables.parts(name, table, scores, reported, steps, points) for name, table in settings.tables.items()
+        name: tables.parts(name, table, scores, reported, steps, points, settings.shares)
+        for name, table in settings.tables.items()
     }
     metrics = tables.shown_metrics(scores)
     drawn = paper_figures.read(files.figures)
@@ -103,7 +107,8 @@ def build(settings: shown.Settings, files: Files, output: Path) -> None:
         _write_tables(settings, parts, metrics, elsewhere, folder / "tables")
         ledger.tidy(claims).to_csv(folder / "tables/claims.csv", index=False, lineterminator="\n")
         _copy_sources([*scores.values(), *points.values()], files.costs, drawn, folder)
-        probability_svg, curves = figures.probability_curves(settings.runs, folder / "figures")
+        curve = Sensitivity.read(files.sensitivity) if files.sensitivity else None
+        probability_svg, curves = figures.probability_curves(settings.runs, folder / "figures", curve)
         content = page.Content(
             tables=parts,
             metrics=metrics,
@@ -116,6 +121,7 @@ def build(settings: shown.Settings, files: Files, output: Path) -> None:
             steps=steps,
             loss_svg=_losses(given, histories, folder / "figures"),
             probability_svg=probability_svg,
+            measured_svg=figures.measured_probability(settings.runs, folder / "figures", curve) if curve else "",
             curves=curves,
             llm=inputs.read_llm_summary(files.llm_summary) if files.llm_summary else None,
             counts=inputs.read_prompts_summary(files.prompts_summary) if files.prompts_summary else None,

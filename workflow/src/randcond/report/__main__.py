@@ -24,6 +24,7 @@ def main(arguments: argparse.Namespace) -> None:
         prompts_summary=arguments.prompts_summary,
         calibration=arguments.calibration,
         along=arguments.along,
+        sensitivity=arguments.sensitivity,
         benchmarks=[file for path in arguments.benchmarks for file in files_below(path, "*.tsv")],
         figures=arguments.figures,
         logs=[file for path in arguments.logs for file in files_below(path, "*.log")],
@@ -50,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--figures", type=Path, nargs="*", default=[], help="figures/<figure>")
     command.add_argument("--prompts-summary", type=Path, help="counts of the prompts stage, JSON")
     command.add_argument("--calibration", type=Path, help="verdict on the teacher's scores, JSON")
+    command.add_argument("--sensitivity", type=Path, help="the curve that a measured p(t) comes from, JSON")
     command.add_argument(
         "--benchmarks", type=Path, nargs="*", default=[], help="Snakemake's benchmark files, or folders"
     )

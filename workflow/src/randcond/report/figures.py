@@ -14,10 +14,13 @@ from matplotlib.text import Text
 
 from randcond.jobs.plots import save
 from randcond.method.conditioning import TRAIN_TIMESTEPS, probability
+from randcond.method.curve import Sensitivity
+from randcond.method.measured import Measured
 from randcond.report.inputs import Histories
 from randcond.report.score_files import Score
 from randcond.report.shown import Series
 from randcond.report.tables import WEIGHTS, Metric, Points, estimate, shown_metrics
+from randcond.sensitivity.figure import draw, table
 
 LINES = ("-", "--", ":", "-.")
 
@@ -68,8 +71,15 @@ def loss_curves(histories: Histories, groups: dict[str, list[str]], folder: Path
     return _write(figure, folder / "loss.svg")
 
 
-def probability_curves(runs: dict[str, dict[str, Any]], folder: Path) -> tuple[str, list[Curve]]:
+def probability_curves(
+    runs: dict[str, dict[str, Any]], folder: Path, curve: Sensitivity | None = None
+) -> tuple[str, list[Curve]]:
     """Draw every p(t) of ``runs`` into ``folder``/probability.svg, with probability.csv (setting, t, probability).
+
+    Args:
+        runs: By name.
+        folder: Where to write.
+        curve: What a measured p(t) comes from.
 
     Returns:
         The SVG and what it shows; an empty string and list if no run uses random conditioning.
@@ -87,15 +97,28 @@ def probability_curves(runs: dict[str, dict[str, Any]], folder: Path) -> tuple[s
     figure, axes = _axes("timestep t (0: clean, 999: noise)", "p(t)", len(users))
     frames, curves = [], []
     for number, (key, names) in enumerate(users.items()):
-        values = probability(json.loads(key))(timesteps).double()
-        curve = Curve(conditioning_name(json.loads(key)), float(values.mean()), names)
-        curves.append(curve)
-        frames.append(pd.DataFrame({"setting": curve.name, "t": timesteps.numpy(), "probability": values.numpy()}))
-        axes.plot(timesteps.numpy(), values.numpy(), label=curve.name, **_look(number))
+        values = probability(json.loads(key), curve)(timesteps).double()
+        shown = Curve(conditioning_name(json.loads(key)), float(values.mean()), names)
+        curves.append(shown)
+        frames.append(pd.DataFrame({"setting": shown.name, "t": timesteps.numpy(), "probability": values.numpy()}))
+        axes.plot(timesteps.numpy(), values.numpy(), label=shown.name, **_look(number))
     pd.concat(frames).to_csv(folder / "probability.csv", index=False, float_format="%.6g", lineterminator="\n")
     axes.set_ylim(-0.02, 1.02)
     axes.grid(alpha=0.25)
     return _save(figure, axes, folder / "probability.svg"), curves
+
+
+def measured_probability(runs: dict[str, dict[str, Any]], folder: Path, curve: Sensitivity) -> str:
+    """Draw the teacher's curve and the p(t) that ``runs`` take from it into ``folder``/measured.svg, with measured.csv.
+
+    Returns:
+        The SVG; empty if no run has a measured p(t).
+    """
+    asked = [made["random_conditioning"] for made in runs.values() if made.get("random_conditioning")]
+    if not (shares := sorted({one["share"] for one in asked if one["kind"] == Measured.kind})):
+        return ""
+    table(curve, shares).to_csv(folder / "measured.csv", index=False, float_format="%.6g", lineterminator="\n")
+    return _write(draw(curve, shares), folder / "measured.svg")
 
 
 def size_curves(name: str, series: Series, sizes: dict[str, int], scores: dict[str, list[Score]], folder: Path) -> str:

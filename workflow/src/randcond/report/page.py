@@ -54,6 +54,7 @@ class Content:
     steps: dict[str, int]
     loss_svg: str
     probability_svg: str
+    measured_svg: str
     curves: list[Curve]
     llm: LlmSummary | None
     counts: PromptsSummary | None

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from randcond.figures.output import FigureScores
 from randcond.jobs.errors import UserError
@@ -14,6 +13,7 @@ from randcond.jobs.files import read_json
 from randcond.method.conditioning import Exponential
 from randcond.report.checking import parse
 
+PAPER = Exponential(5.0)
 KINDS = {".svg": "svg+xml", ".png": "png"}
 
 
@@ -150,8 +150,9 @@ def _swapped(numbers: Numbers) -> list[str]:
         f"for; from t = {last}, {100 * image.iloc[-1]:.0f}% are named as that and {100 * condition.iloc[-1]:.0f}% as "
         f"what the condition asks for. {crossing}; neither is named most often at t = {neither.idxmax()} "
         f"({100 * neither.max():.0f}%).",
-        f"The dashed line is the paper's p(t); at the last t it is {_paper_p(last):.2f}. Bands are 95% intervals over "
-        "pairs (Wilson). In the strip of pictures the frame shows the verdict in the plot's colours.",
+        f"The dashed line is the paper's p(t), of share {PAPER.share:.2f}; at the last t it is {PAPER.at(last):.2f}. "
+        "Bands are 95% intervals over pairs (Wilson). In the strip of pictures the frame shows the verdict in the "
+        "plot's colours.",
     ]
 
 
@@ -166,10 +167,6 @@ def _toy(numbers: Numbers) -> list[str]:
         "does not quite end in pure noise.",
         "Where the two have become one, x_t made from one condition's image may be paired with the other condition.",
     ]
-
-
-def _paper_p(t: int) -> float:
-    return float(Exponential(5.0)(torch.tensor(t)))
 
 
 FIGURES: dict[str, tuple[str, Callable[[Numbers], list[str]]]] = {

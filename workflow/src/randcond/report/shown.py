@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import read_json
+from randcond.method.conditioning import probability
 from randcond.report.checking import SAFE_NAME, Count, parse
 from randcond.report.text import plain
 from randcond.settings.claims import Claim
@@ -78,6 +79,12 @@ class Settings(BaseModel):
     claims: list[Claim] = []
     count: Count = 1  # pairs in D of a run that names no size
     settings: dict[str, Any] = {}
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of texts that random conditioning swaps, of the runs that have it."""
+        made = {run: settings.get("random_conditioning") for run, settings in self.runs.items()}
+        return {run: probability(settings).share for run, settings in made.items() if settings}
 
     @model_validator(mode="before")
     @classmethod

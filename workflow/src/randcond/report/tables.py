@@ -12,6 +12,7 @@ from randcond.jobs.errors import UserError
 from randcond.report.paper import Paper
 from randcond.report.score_files import Score, Split
 from randcond.report.shown import Row, Table
+from randcond.settings.claims import SAME_SHARE
 
 OVER_IMAGES = "bootstrap over images"
 OVER_SEEDS = "Student t over seeds"
@@ -124,8 +125,11 @@ def parts(
     paper: Paper,
     steps: Mapping[str, int] | None = None,
     along: Points | None = None,
+    shares: Mapping[str, float] | None = None,
 ) -> list[Part]:
     """The table's rows, split by split.
+
+    Where a table has runs of unequal share of swapped texts, its rows say theirs.
 
     Args:
         name: The table's.
@@ -134,12 +138,14 @@ def parts(
         paper: What the paper reports.
         steps: How long runs were trained, as far as it is known.
         along: What rows that name a step show.
+        shares: Share of swapped texts by run.
 
     Raises:
         UserError: If a score lacks a split of the table, or counts other numbers of images than its neighbours.
     """
     metrics = shown_metrics(scores)
     result = []
+    swapped = _unequal(table, shares or {})
     for split in table.splits:
         lines, first = [], None
         for number, row in enumerate(table.rows, 1):
@@ -151,11 +157,19 @@ def parts(
             measured = {m.key: one for m in metrics if (one := estimate(found, m.key))}
             point = _point(row, several, steps or {})
             label = f"{row.label}, {point}" if row.step and point else row.label
+            if row.run is not None and row.run in swapped:
+                label = f"{label}, share {swapped[row.run]:.2f}"
             key = row.paper.row if row.paper else str(number)
             lines.append(Line(key, label, row.run, paper.get(row.paper, split), measured, several, point))
         counts = (first[1].count, first[1].reference_count) if first else (0, 0)
         result.append(Part(split, lines, *counts))
     return result
+
+
+def _unequal(table: Table, shares: Mapping[str, float]) -> dict[str, float]:
+    """Shares of swapped texts of a table's runs, if they differ."""
+    found = {row.run: shares[row.run] for row in table.rows if row.run is not None and row.run in shares}
+    return found if found and max(found.values()) - min(found.values()) > SAME_SHARE else {}
 
 
 def _split(table: str, score: Score, split: str) -> Split:
