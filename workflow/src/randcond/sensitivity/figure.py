@@ -41,7 +41,7 @@ def draw(curve: Sensitivity, shares: Sequence[float]) -> Figure:
     left.plot(t, mean, color="black", marker="o", markersize=3)
     low = np.maximum(mean - 2 * error, mean / 10)  # an axis of logarithms has no 0
     left.fill_between(t, low, mean + 2 * error, color="black", alpha=0.18, linewidth=0)
-    left.set(yscale="log", ylabel="KL of x_t under its text and under another, nats")
+    left.set(yscale="log", ylabel="KL(q(x_t|c) || q(x_t|c~)), nats")
     for number, (share, rows) in enumerate(table(curve, shares).groupby("share")):
         colour, p, beside = f"C{number}", rows["probability"], rows["error"]
         right.plot(rows["t"], p, color=colour, label=f"measured, share {share:.2f}")
