@@ -17,10 +17,6 @@ from randcond.jobs.code import code_of
 README = Path(__file__).parents[2] / "README.md"
 
 
-def examples() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-
-
 class Denoiser(nn.Module):
     """Predicts from noise and condition by one linear layer."""
 
