@@ -58,6 +58,7 @@ def arguments(tmp_path: Path, pipeline_folder: Path) -> argparse.Namespace:
         name="tiny/3", threads=1, teacher=pipeline_folder, prompts=tmp_path / "captions.parquet",
         latents=[tmp_path / "0.safetensors"], pool=tmp_path / "pool.arrow", output=tmp_path / "student",
         history=tmp_path / "history.json", checkpoint=tmp_path / "checkpoint", unets=tmp_path / "unets",
+        sensitivity=None,
     )  # fmt: skip
 
 

@@ -86,7 +86,7 @@ class Run:
             "images": "real",
         }
         run |= {"random_conditioning": {"kind": "exponential", "rate": 5.0}, "texts": ["unseen", "pool"]}
-        run["features"] = "authors"
+        run |= {"features": "authors", "trajectories": None, "relative_features": False}
         run |= changes or {}
         settings = {"run": run, "recipe": values, "steps": 2, "count": 9, "seed": 3}
         if keep is not None:
@@ -94,7 +94,7 @@ class Run:
         more = {"name": "tiny/3", "teacher": self.teacher, "prompts": self.prompts["captions"], "latents": latents}
         names = {"history": "students/mine/3/history.json", "checkpoint": "checkpoint", "unets": "unets"}
         files = {name: self.folder / path for name, path in names.items()}
-        self.call(distill.distil, settings, **more, **files, pool=self.prompts["pool"], output=output)
+        self.call(distill.distil, settings, **more, **files, pool=self.prompts["pool"], sensitivity=None, output=output)
         return output
 
     def sample(self, pipeline: Path, count: int, size: int, unet: Path | None = None) -> list[Path]:
