@@ -162,13 +162,20 @@ def test_a_claim_at_unequal_share_has_to_say_so(runs: tuple[str, ...], unequal: 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("file", ["experiments", "paper_experiments", "sd21_experiments"])
-def test_claims_say_where_shares_are_unequal(file: str) -> None:
-    runs = load_experiments(Path(f"config/{file}.yaml")).runs
-    claims = load_claims(Path("config/claims.yaml"))
-    for one in claims:
+@pytest.mark.parametrize(
+    ("file", "claims", "unequal"),
+    [
+        ("experiments", "claims", ["p-constant-100"]),
+        ("paper_experiments", "claims", ["p-constant-100"]),
+        ("sd21_experiments", "claims", ["p-constant-100"]),
+        ("beyond_experiments", "beyond_claims", ["seen-rc-pool"] * 2),
+    ],
+)
+def test_claims_say_where_shares_are_unequal(file: str, claims: str, unequal: list[str]) -> None:
+    runs, found = load_experiments(Path(f"config/{file}.yaml")).runs, load_claims(Path(f"config/{claims}.yaml"))
+    for one in found:
         one.check_shares(runs)
-    assert [one.than for one in claims if one.unequal_share] == ["p-constant-100"]
+    assert [one.than for one in found if one.unequal_share] == unequal
 
 
 def test_in_the_full_grid_claims_have_their_seeds() -> None:
