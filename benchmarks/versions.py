@@ -28,7 +28,7 @@ def job(rule: str, name: str, inputs: list[str], outputs: list[str], **wildcards
 def layout() -> list[Job]:
     """All jobs, each after those it depends on."""
     names = [f"{i:05d}" for i in range(-(-LATENTS // LATENT_SHARD))]
-    latents = [f"{OUT}/renders/captions-rendered/{name}.safetensors" for name in names]
+    latents = [f"{OUT}/renders/0/captions-rendered/{name}.safetensors" for name in names]
     jobs = [
         job("render", f"captions-rendered/{name}", ["code.py"], [path], kind="captions-rendered", shard=name)
         for name, path in zip(names, latents, strict=True)

@@ -12,7 +12,7 @@ SMOKE = ("--cores", "2", "--configfile", "config/smoke.yaml")
 
 # what two runs of the same settings have in common to the bit (below results/)
 ARTIFACTS = (
-    "*/prompts/*", "*/renders/**/*", "*/students/**/*.safetensors", "*/students/**/history.json", "*/samples/**/*",
+    "*/prompts/**/*", "*/renders/**/*", "*/students/**/*.safetensors", "*/students/**/history.json", "*/samples/**/*",
     "*/scores/**/*", "*/report/tables/*", "*/figures/**/*",
 )  # fmt: skip
 

@@ -25,7 +25,7 @@ CONFIG = (
     "only: [seen-plain]\ndistillation: {checkpoint_minutes: 1.0e-9, batch: 1, micro_batch: 1, steps: {copied: 21}}\n"
 )
 STAGES = {  # what is made, and the log that tells that its job has begun
-    "render": ("renders/captions-rendered/00000.safetensors", "logs/render/captions-rendered/00000.log"),
+    "render": ("renders/0/captions-rendered/00000.safetensors", "logs/render/0/captions-rendered/00000.log"),
     "student": ("students/seen-plain/0/history.json", "logs/student/seen-plain-0.log"),
     "sample": ("samples/seen-plain/0/00000.zip", "logs/sample/seen-plain-0/00000.log"),
     "report": ("report", "logs/report.log"),

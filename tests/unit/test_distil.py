@@ -35,7 +35,7 @@ from randcond.teachers.stable_diffusion import Teacher, draw_latents, load_pipel
 from randcond.training import checkpoint
 from randcond.training.checkpoint import Checkpoint
 from randcond.training.loop import fit
-from randcond.worlds.emoji import choose
+from randcond.worlds.emoji import choose, evaluation
 
 N = 12
 TRAJECTORIES = {"share": 0.5, "guidance": 2.0, "bank": 2, "stride": 300}
@@ -44,7 +44,7 @@ C_BASE = {"student": "c-base", "init": "random", "images": "rendered", "random_c
 
 @pytest.fixture
 def arguments(tmp_path: Path, pipeline_folder: Path) -> argparse.Namespace:
-    captions, _, pool = choose({"count": 20, "evaluation": 10, "seed": 0})
+    captions, pool = choose({"count": 20, "seed": 0, "draw": 0}, evaluation({"evaluation": 10, "seed": 0}))
     write_prompts(tmp_path / "captions.parquet", captions)
     write_pool(tmp_path / "pool.arrow", pool)
     latents = torch.randn(N, 4, 8, 8, generator=torch.Generator().manual_seed(0))

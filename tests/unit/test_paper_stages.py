@@ -52,7 +52,8 @@ class Run:
         settings = {"count": 9, "evaluation": 8, "benchmark": 6, "pool": 10, "max_characters": 100, "seed": 0}
         names = ("captions", "evaluation", "pool", "summary")
         self.prompts = {name: folder / f"made-{name}" for name in names}
-        self.call(prompts._main, settings | {"expected": {}}, **self.prompts)
+        self.call(prompts._evaluation, settings, **self.prompts)
+        self.call(prompts._training, settings | {"expected": {}, "draw": 0}, **self.prompts)
 
     def call(self, stage: object, settings: dict, **more: object) -> None:
         values = {

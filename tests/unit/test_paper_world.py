@@ -24,7 +24,7 @@ from randcond.worlds.animals import names_animal
 
 ROOT = Path(__file__).parents[2]
 COCO = ROOT.parent / "shared/data/mscoco_val2014_30k.csv"
-SETTINGS = {"count": 9, "evaluation": 8, "benchmark": 6, "pool": 10, "max_characters": 100, "seed": 0}
+SETTINGS = {"count": 9, "evaluation": 8, "benchmark": 6, "pool": 10, "max_characters": 100, "seed": 0, "draw": 0}
 
 
 @pytest.fixture
@@ -33,7 +33,8 @@ def sources(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_chosen(sources: dict[str, Path]) -> None:
-    captions, evaluation, pool = paper.choose(SETTINGS, sources)
+    evaluation = paper.evaluation(SETTINGS, sources)
+    captions, pool = paper.choose(SETTINGS, evaluation, sources)
     assert captions["source"].tolist() == [f"{i:03d}.jpg" for i in range(9)]
     assert captions["text"].tolist()[5] == THINGS[3]  # with its comma
     assert captions["split"].tolist() == ["unseen"] * 2 + ["seen"] * 5 + ["unseen"] * 2
@@ -44,9 +45,12 @@ def test_chosen(sources: dict[str, Path]) -> None:
     drawn = list(pool)
     assert len(set(drawn)) == 10
     assert all(text.startswith("a text of the web") for text in drawn)
+    again, other = paper.choose(SETTINGS | {"draw": 1}, evaluation, sources)
+    pd.testing.assert_frame_equal(again, captions)  # D is all that there is
+    assert set(other) != set(drawn)
     del sources["annotations"]
-    assert len(paper.choose(SETTINGS | {"evaluation": 6}, sources)[1]) == 6
-    assert len(paper.choose(SETTINGS | {"evaluation": 6, "count": 4}, sources)[0]) == 4
+    assert len(paper.evaluation(SETTINGS | {"evaluation": 6}, sources)) == 6
+    assert len(paper.choose(SETTINGS | {"count": 4}, evaluation, sources)[0]) == 4
 
 
 @pytest.mark.parametrize(
@@ -60,7 +64,7 @@ def test_chosen(sources: dict[str, Path]) -> None:
 )
 def test_counts_are_asserted(sources: dict[str, Path], change: dict, named: str) -> None:
     with pytest.raises(UserError, match=named):
-        paper.choose(SETTINGS | change, sources)
+        paper.choose(SETTINGS | change, paper.evaluation(SETTINGS | change, sources), sources)
 
 
 @pytest.mark.parametrize("fault", ["no captions", "no texts", "two zips", "no metadata", "cut zip", "no text column"])
@@ -81,12 +85,12 @@ def test_faulty_sources_are_one_line(sources: dict[str, Path], fault: str, tmp_p
     else:
         (sources["evaluation"] / "metadata.csv").write_text("file_name,caption\na.jpg,b\n")
     with pytest.raises(UserError) as caught:
-        paper.choose(SETTINGS, sources)
+        list(paper.choose(SETTINGS, paper.evaluation(SETTINGS, sources), sources)[1])
     assert "\n" not in str(caught.value)
 
 
 def test_training_images_are_cut_square(sources: dict[str, Path]) -> None:
-    captions = paper.choose(SETTINGS, sources)[0]
+    captions = paper.choose(SETTINGS, paper.evaluation(SETTINGS, sources), sources)[0]
     images = paper.training_images(captions[2:5], 0, 2, 16, sources)
     assert images.shape == (3, 3, 16, 16)
     assert images.dtype == torch.uint8
@@ -96,7 +100,7 @@ def test_training_images_are_cut_square(sources: dict[str, Path]) -> None:
 
 
 def test_reference_images_follow_the_prompts(sources: dict[str, Path]) -> None:
-    evaluation = paper.choose(SETTINGS, sources)[1]
+    evaluation = paper.evaluation(SETTINGS, sources)
     photos = list(paper.reference_images(evaluation, 1, 0, sources))
     assert [photo.mode for photo in photos] == ["RGB"] * 8  # a grey one too
     assert (np.asarray(photos[7]) == np.asarray(Image.open(io.BytesIO(picture(107))))).all()
@@ -198,7 +202,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("narrow")
 def test_scores(tmp_path: Path, evaluators: list[Path], sources: dict[str, Path]) -> None:
-    prompts = paper.choose(SETTINGS, sources)[1]
+    prompts = paper.evaluation(SETTINGS, sources)
     settings = {"batch": 3, "bootstrap": 2, "seed": 0, "benchmark": 6}
     photos, drawn = archive(tmp_path / "real.zip", 8, 0), archive(tmp_path / "all.zip", 8, 50)
     reference = paper_scores.reference(evaluators, [photos], prompts, settings)
@@ -248,7 +252,7 @@ def test_real_captions_pass_without_a_loss(sources: dict[str, Path]) -> None:
         rows = list(csv.DictReader(file))
     del sources["annotations"]
     settings = SETTINGS | {"evaluation": 30_000, "benchmark": 30_000}
-    evaluation = paper.choose(settings, sources | {"evaluation": COCO})[1]
+    evaluation = paper.evaluation(settings, sources | {"evaluation": COCO})
     assert evaluation["source"].tolist() == [row["file_name"] for row in rows]
     assert evaluation["source"].is_unique
     assert evaluation["text"].tolist() == [" ".join(row["text"].split()) for row in rows]
@@ -275,7 +279,8 @@ def test_prompts_stage(sources: dict[str, Path], tmp_path: Path) -> None:
     outputs = {name: tmp_path / f"made-{name}" for name in ("captions", "evaluation", "pool", "summary")}
     settings = SETTINGS | {"world": "paper", "expected": {"seen": 5, "unseen": 3}}
     given = [f"{name}={path}" for name, path in sources.items()]
-    prompts._main(argparse.Namespace(settings=json.dumps(settings), sources=given, **outputs))
+    for stage in (prompts._evaluation, prompts._training):
+        stage(argparse.Namespace(settings=json.dumps(settings), sources=given, **outputs))
     summary = json.loads(outputs["summary"].read_text())
     assert summary["captions"] == {"seen": 5, "unseen": 4}
     assert summary["expected"] == {"seen": 5, "unseen": 3}

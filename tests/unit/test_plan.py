@@ -130,4 +130,4 @@ def test_protocols() -> None:
     assert protocol(Config().model_dump())["image format"] == "PNG, no resize but the evaluator's own"
     found = protocol(paper().model_dump())
     assert found["image format"].startswith("JPEG, resized to 256 x 256")
-    assert found["training steps"] == {"copied": 50_000, "random": 50_000}
+    assert found["training steps"] == {"copied": 50_000, "random": 50_000, "inherited": 50_000}

@@ -21,7 +21,14 @@ from randcond.prompts.table import read_prompts, write_prompts
 from randcond.worlds import emoji
 from randcond.worlds.emoji import choose
 
-SETTINGS = {"count": 960, "evaluation": 999, "seed": 0}
+SETTINGS = {"count": 960, "evaluation": 999, "seed": 0, "draw": 0}
+
+
+def drawn(**changes: int) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """D's prompts, the evaluation prompts and the pool."""
+    held_out = emoji.evaluation(SETTINGS | changes)
+    captions, pool = choose(SETTINGS | changes, held_out)
+    return captions, held_out, pool
 
 
 def test_size_of_the_world() -> None:
@@ -115,7 +122,7 @@ def test_foreign_text_has_no_image() -> None:
 
 
 def test_choose() -> None:
-    captions, evaluation, pool = choose(SETTINGS)
+    captions, evaluation, pool = drawn()
     assert (len(captions), len(evaluation)) == (960, 999)
     assert len(pool) + 960 == len({*pool, *captions["text"]}) >= 10 * 960
     held_out = set(evaluation["text"])
@@ -126,14 +133,30 @@ def test_choose() -> None:
     assert set(counts) == {9}
     animal = captions["text"].map(lambda text: emoji.concepts()[emoji.parse(text).concept])
     assert (animal == (captions["split"] == "unseen")).all()
-    assert not choose(SETTINGS | {"seed": 1})[0]["text"].equals(captions["text"])
-    pd.testing.assert_frame_equal(choose(SETTINGS)[0], captions)
+    assert not drawn(seed=1)[0]["text"].equals(captions["text"])
+    pd.testing.assert_frame_equal(drawn()[0], captions)
+    other, same, _ = drawn(draw=1)
+    pd.testing.assert_frame_equal(same, evaluation)  # all draws are judged by the same prompts
+    assert len({*other["text"]} & {*captions["text"]}) < 0.15 * 960
+
+
+def test_d_is_drawn_uniformly() -> None:
+    covered, times = {60: 0, 240: 0, 960: 0}, []
+    for draw in range(20):
+        named = [emoji.parse(text).concept for text in drawn(draw=draw)[0]["text"]]
+        for size in covered:
+            covered[size] += len(set(named[:size])) / 20
+        times += list(Counter(named).values())
+    # of 111 concepts, k uniform draws leave out each with (110/111)^k
+    for size, found in covered.items():
+        assert found == pytest.approx(111 * (1 - (110 / 111) ** size), abs=2.5)
+    assert np.var(times) / np.mean(times) < 1.2  # the same for all concepts, not captions of a few
 
 
 @given(count=st.integers(1, 900), evaluation=st.integers(1, 1656), seed=st.integers(0, 5))
 @settings(max_examples=15)
 def test_choose_any_number(count: int, evaluation: int, seed: int) -> None:
-    captions, held_out, pool = choose({"count": count, "evaluation": evaluation, "seed": seed})
+    captions, held_out, pool = drawn(count=count, evaluation=evaluation, seed=seed)
     assert (len(captions), len(held_out), len(pool)) == (count, evaluation, len(emoji.captions()) - evaluation - count)
     texts = {"D": set(captions["text"]), "evaluation": set(held_out["text"]), "pool": set(pool)}
     assert [len(part) for part in texts.values()] == [count, evaluation, len(pool)]
@@ -149,12 +172,14 @@ def test_choose_any_number(count: int, evaluation: int, seed: int) -> None:
 
 def test_too_many_prompts() -> None:
     just_enough = {"count": 966, "evaluation": len(emoji.captions()) - 9660}
-    choose(SETTINGS | just_enough)
+    drawn(**just_enough)
     one_short = just_enough | {"evaluation": just_enough["evaluation"] + 1}
-    for changes in (one_short, {"count": 1000}, {"evaluation": 20_000}):
+    for changes in (one_short, {"count": 1000}):
         with pytest.raises(UserError, match=r"prompts\.count: \d+.*prompts\.evaluation") as caught:
-            choose(SETTINGS | changes)
+            drawn(**changes)
         assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"prompts\.evaluation: 20000 prompts, but the emoji world has 10656"):
+        drawn(evaluation=20_000)
 
 
 def arguments(folder: Path, **settings: int) -> argparse.Namespace:
@@ -163,9 +188,15 @@ def arguments(folder: Path, **settings: int) -> argparse.Namespace:
     return argparse.Namespace(settings=json.dumps(values), sources=[], **files)
 
 
+def both_stages(folder: Path, **settings: int) -> None:
+    given = arguments(folder, **settings)
+    prompts._evaluation(given)
+    prompts._training(given)
+
+
 def test_the_stage_writes_what_it_chose(tmp_path: Path) -> None:
-    prompts._main(arguments(tmp_path))
-    captions, evaluation, pool = choose(SETTINGS)
+    both_stages(tmp_path)
+    captions, evaluation, pool = drawn()
     for name, frame in (("captions", captions), ("evaluation", evaluation)):
         found = read_prompts(tmp_path / name)
         assert list(found.columns) == ["id", "text", "split", "source"]
@@ -175,21 +206,23 @@ def test_the_stage_writes_what_it_chose(tmp_path: Path) -> None:
     assert summary["pool"] == len(pool)
     assert summary["captions"] == captions["split"].value_counts().to_dict()
     before = [(tmp_path / name).read_bytes() for name in ("captions", "evaluation", "pool")]
-    prompts._main(arguments(tmp_path))
+    both_stages(tmp_path)
     assert [(tmp_path / name).read_bytes() for name in ("captions", "evaluation", "pool")] == before
 
 
 def test_both_splits_are_needed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"prompts\.captions: too few"):
-        prompts._main(arguments(tmp_path, count=1))
-    assert not list(tmp_path.iterdir())
+        both_stages(tmp_path, count=1)
+    assert {path.name for path in tmp_path.iterdir()} == {"evaluation"}
+    with pytest.raises(UserError, match=r"prompts\.evaluation: too few"):
+        prompts._evaluation(arguments(tmp_path / "none", evaluation=1))
 
 
 def test_broken_prompts(tmp_path: Path) -> None:
     file = tmp_path / "captions.parquet"
     with pytest.raises(UserError, match=r"captions\.parquet: no such file"):
         read_prompts(file)
-    write_prompts(file, choose(SETTINGS)[0])
+    write_prompts(file, drawn()[0])
     assert list(read_prompts(file)["id"]) == list(range(960))
     whole = file.read_bytes()
     for kept in (0, 3, len(whole) // 2, len(whole) - 1):

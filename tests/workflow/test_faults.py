@@ -10,7 +10,7 @@ import pytest
 
 from checkout import Checkout
 
-PROMPTS = "results/smoke/prompts/captions.parquet"
+PROMPTS = "results/smoke/prompts/0/captions.parquet"
 COMMAND = ("--cores", "1", "--configfile", "config/smoke.yaml")
 
 

@@ -16,6 +16,7 @@ ALONG = {"sample_along": 3 * (3 * 41 + 15 * 30), "score_along": 3 * 18}
 JOBS = {
     "cost": 11, "digits_classifier": 1, "digits_diffusion": 1, "toy": 1,
     "all": 1, "calibrate": 1, "check_evaluators": 1, "fetch_asset": 9, "llm_prompts": 1, "prompts": 1,
+    "evaluation_prompts": 1,
     "real_images": 1, "reference": 1,
     "render": 4 * 213, "report": 1, "sample": 4 * 41 + 15 * 30, "score": 19, "student": 18,
 }  # fmt: skip

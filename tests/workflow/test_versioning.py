@@ -231,7 +231,7 @@ def test_results_behind_a_link_are_named_before_the_run(tmp_path: Path) -> None:
     plain = Checkout(tmp_path / "plain")
     shutil.move(plain.folder / "results", tmp_path / "disk")
     (plain.folder / "results").symlink_to(tmp_path / "disk")
-    lines = plain.snakemake(*SMOKE, "--", "results/smoke/prompts/summary.json").stderr.splitlines()
+    lines = plain.snakemake(*SMOKE, "--", "results/smoke/prompts/0/summary.json").stderr.splitlines()
     (said,) = [i for i, line in enumerate(lines) if line.startswith("not versioned: results is a symbolic link")]
     (ran,) = [i for i, line in enumerate(lines) if line.endswith("rule prompts:")]
     assert said < ran

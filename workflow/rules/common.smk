@@ -50,6 +50,7 @@ shell.prefix(
 wildcard_constraints:
     run="[a-z0-9][a-z0-9-]*",
     seed=r"\d+",
+    draw=r"\d+",
     shard=r"\d{5}",
     prompts="captions|llm",
     images="rendered|real|real-augmented",
@@ -96,6 +97,11 @@ def checked():
 
     `ancient`: what the check finds has no part in the images; it only comes first."""
     return ancient(f"{OUT}/scores/evaluators.json") if CONFIG.inception else []
+
+
+def draw_of(seed):
+    """The D that a seed is trained on."""
+    return int(seed) if CONFIG.prompts.redrawn else 0
 
 
 def shard_names(count, size):

@@ -1,28 +1,54 @@
 include: "functions/prompts.smk"
 
 
-rule prompts:
-    """D's prompts, the evaluation prompts and the text pool."""
+rule evaluation_prompts:
+    """The prompts that students are judged by."""
     input:
         code=code("prompts.choose", WORLD),
-        sources=sources("captions", "evaluation", "annotations", "texts"),
+        sources=sources("evaluation", "annotations"),
     output:
-        captions=f"{OUT}/prompts/captions.parquet",
-        evaluation=f"{OUT}/prompts/evaluation.parquet",
-        pool=f"{OUT}/prompts/pool.arrow",
-        summary=f"{OUT}/prompts/summary.json",
+        f"{OUT}/prompts/evaluation.parquet",
     log:
-        f"{OUT}/logs/prompts.log",
+        f"{OUT}/logs/evaluation_prompts.log",
     benchmark:
-        f"{OUT}/benchmarks/prompts.tsv"
+        f"{OUT}/benchmarks/evaluation_prompts.tsv"
     params:
         settings=settings(
-            world=CONFIG.world, **CONFIG.prompts.model_dump(exclude={"llm"})
+            world=CONFIG.world,
+            **CONFIG.prompts.model_dump(include={"evaluation", "benchmark", "seed"}),
         ),
-        sources=sources_option("captions", "evaluation", "annotations", "texts"),
+        sources=sources_option("evaluation", "annotations"),
     shell:
-        "python -m randcond.prompts.choose --settings {params.settings:q} --sources {params.sources:q}"
-        " --captions {output.captions:q} --evaluation {output.evaluation:q} --pool {output.pool:q}"
+        "python -m randcond.prompts.choose evaluation --settings {params.settings:q} --sources {params.sources:q}"
+        " --evaluation {output:q} --log {log:q}"
+
+
+rule prompts:
+    """D's prompts and the text pool of one draw."""
+    input:
+        code=code("prompts.choose", WORLD),
+        sources=sources("captions", "texts"),
+        evaluation=rules.evaluation_prompts.output[0],
+    output:
+        captions=f"{OUT}/prompts/{{draw}}/captions.parquet",
+        pool=f"{OUT}/prompts/{{draw}}/pool.arrow",
+        summary=f"{OUT}/prompts/{{draw}}/summary.json",
+    log:
+        f"{OUT}/logs/prompts/{{draw}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/prompts/{{draw}}.tsv"
+    params:
+        settings=lambda w: settings(
+            world=CONFIG.world,
+            draw=int(w.draw),
+            **CONFIG.prompts.model_dump(
+                include={"count", "pool", "max_characters", "expected", "seed"}
+            ),
+        ),
+        sources=sources_option("captions", "texts"),
+    shell:
+        "python -m randcond.prompts.choose training --settings {params.settings:q} --sources {params.sources:q}"
+        " --evaluation {input.evaluation:q} --captions {output.captions:q} --pool {output.pool:q}"
         " --summary {output.summary:q} --log {log:q}"
 
 
@@ -45,23 +71,21 @@ rule llm_prompts:
         model=writer_model(rules.fetch_llm.output[0]),
         model_files=files_of(*writer_model(rules.fetch_llm.output[0])),
         captions=rules.prompts.output.captions,
-        evaluation=rules.prompts.output.evaluation,
+        evaluation=rules.evaluation_prompts.output[0],
         checked=checked(),
     output:
-        prompts=f"{OUT}/prompts/llm.parquet",
-        summary=f"{OUT}/prompts/llm.json",
+        prompts=f"{OUT}/prompts/{{draw}}/llm.parquet",
+        summary=f"{OUT}/prompts/{{draw}}/llm.json",
     log:
-        f"{OUT}/logs/llm_prompts.log",
+        f"{OUT}/logs/llm_prompts/{{draw}}.log",
     benchmark:
-        f"{OUT}/benchmarks/llm_prompts.tsv"
+        f"{OUT}/benchmarks/llm_prompts/{{draw}}.tsv"
     priority: 1  # the longest way to the report begins here
     resources:
         gpu=CONFIG.gpus.draw,
     params:
-        settings=settings(
-            world=CONFIG.world, **CONFIG.prompts.llm.model_dump(), threads=1
-        ),
-        work=f"{OUT}/checkpoints/llm",
+        settings=llm_settings,
+        work=f"{OUT}/checkpoints/llm/{{draw}}",
         model=lambda w, input: ["--model", *input.model] if input.model else [],
     shell:
         "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.prompts.llm write"

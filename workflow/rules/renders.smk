@@ -7,15 +7,15 @@ rule render:
         code=code("renders.render", WORLD),
         teacher=TEACHER,
         teacher_files=files_of(TEACHER),
-        prompts=f"{OUT}/prompts/{{prompts}}.parquet",
+        prompts=f"{OUT}/prompts/{{draw}}/{{prompts}}.parquet",
         sources=lambda w: sources("captions") if w.images != "rendered" else [],
         checked=checked(),
     output:
-        f"{OUT}/renders/{{prompts}}-{{images}}/{{shard}}.safetensors",
+        f"{OUT}/renders/{{draw}}/{{prompts}}-{{images}}/{{shard}}.safetensors",
     log:
-        f"{OUT}/logs/render/{{prompts}}-{{images}}/{{shard}}.log",
+        f"{OUT}/logs/render/{{draw}}/{{prompts}}-{{images}}/{{shard}}.log",
     benchmark:
-        f"{OUT}/benchmarks/render/{{prompts}}-{{images}}/{{shard}}.tsv"
+        f"{OUT}/benchmarks/render/{{draw}}/{{prompts}}-{{images}}/{{shard}}.tsv"
     resources:
         gpu=CONFIG.gpus.draw,
     params:

@@ -8,7 +8,7 @@ rule sample:
         pipeline=pipeline_of,
         pipeline_files=lambda w: files_of(pipeline_of(w)),
         unets=unets_of,
-        prompts=rules.prompts.output.evaluation,
+        prompts=rules.evaluation_prompts.output[0],
     output:
         f"{OUT}/samples/{{run}}/{{seed}}/{{shard}}.zip",
     log:
@@ -40,7 +40,7 @@ rule real_images:
     input:
         code=code("samples.real_images", WORLD),
         sources=sources("photos"),
-        prompts=rules.prompts.output.evaluation,
+        prompts=rules.evaluation_prompts.output[0],
     output:
         f"{OUT}/samples/real.zip",
     log:

@@ -25,7 +25,7 @@ rule reference:
         evaluator=EVALUATORS,
         evaluator_files=files_of(*EVALUATORS),
         images=rules.real_images.output[0],
-        prompts=rules.prompts.output.evaluation,
+        prompts=rules.evaluation_prompts.output[0],
     output:
         f"{OUT}/scores/reference.safetensors",
     log:
@@ -56,7 +56,7 @@ rule score:
         pipeline=pipeline_of,
         pipeline_files=lambda w: files_of(pipeline_of(w)),
         unets=unets_of,
-        prompts=rules.prompts.output.evaluation,
+        prompts=rules.evaluation_prompts.output[0],
         calibration=calibration,
     output:
         f"{OUT}/scores/{{run}}/{{seed}}.json",

@@ -7,7 +7,7 @@ rule sensitivity:
         code=code("sensitivity.measure"),
         teacher=TEACHER,
         teacher_files=files_of(TEACHER),
-        prompts=rules.prompts.output.captions,
+        prompts=f"{OUT}/prompts/{draw_of(CONFIG.seeds[0])}/captions.parquet",
         latents=measured_shards(),
     output:
         curve=f"{OUT}/sensitivity/curve.json",

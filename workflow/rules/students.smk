@@ -7,7 +7,7 @@ rule student:
         code=code("students.distil"),
         teacher=TEACHER,
         teacher_files=files_of(TEACHER),
-        prompts=lambda w: f"{OUT}/prompts/{run_of(w).prompts}.parquet",
+        prompts=lambda w: f"{OUT}/prompts/{draw_of(w.seed)}/{run_of(w).prompts}.parquet",
         latents=student_latents,
         pool=student_pool,
         curve=lambda w: curve_of(w.run),

@@ -1,6 +1,7 @@
 def render_settings(wildcards):
     """Real images do not depend on how the teacher samples."""
     sampling = CONFIG.rendering.model_dump()
+    sampling["seed"] += int(wildcards.draw)
     if wildcards.images != "rendered":
         sampling = {
             key: sampling[key]
@@ -14,6 +15,8 @@ def render_settings(wildcards):
     )
 
 
-def render_shards(prompts, images):
+def render_shards(draw, prompts, images):
     names = shard_names(CONFIG.prompts.count, CONFIG.rendering.shard)
-    return [f"{OUT}/renders/{prompts}-{images}/{name}.safetensors" for name in names]
+    return [
+        f"{OUT}/renders/{draw}/{prompts}-{images}/{name}.safetensors" for name in names
+    ]

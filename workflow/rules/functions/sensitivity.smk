@@ -1,7 +1,8 @@
 def measured_shards():
-    """The first of D's latents: twice as many as are measured, as those of unseen concepts are left out."""
+    """The first of D's latents, of the first seed: twice as many as are measured, as those of unseen concepts are left
+    out."""
     needed = shards(2 * CONFIG.sensitivity.images, CONFIG.rendering.shard)
-    return render_shards("captions", "rendered")[:needed]
+    return render_shards(draw_of(CONFIG.seeds[0]), "captions", "rendered")[:needed]
 
 
 def curve_of(*runs):

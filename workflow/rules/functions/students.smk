@@ -31,9 +31,12 @@ def student_settings(wildcards):
 def student_latents(wildcards):
     run = run_of(wildcards)
     return (
-        render_shards(run.prompts, run.images) if needs_images(run.model_dump()) else []
+        render_shards(draw_of(wildcards.seed), run.prompts, run.images)
+        if needs_images(run.model_dump())
+        else []
     )
 
 
 def student_pool(wildcards):
-    return [f"{OUT}/prompts/pool.arrow"] if "pool" in run_of(wildcards).texts else []
+    pool = f"{OUT}/prompts/{draw_of(wildcards.seed)}/pool.arrow"
+    return [pool] if "pool" in run_of(wildcards).texts else []

@@ -82,8 +82,9 @@ def _llm(config: Config, used: bool, gpu: Gpu) -> Line:
 
 
 def _renders(config: Config, sets: set[tuple[str, str]], gpu: Gpu) -> Line:
-    count, drawing = config.prompts.count, config.rendering
-    jobs = shards(count, drawing.shard)
+    draws = len(config.seeds) if config.prompts.redrawn else 1
+    count, drawing = draws * config.prompts.count, config.rendering
+    jobs = draws * shards(config.prompts.count, drawing.shard)
     drawn = sum(images == "rendered" for _, images in sets)
     # an encoding of a real image costs about half of a decoding; to be augmented it is encoded twice, and keeps spreads
     encoding = sum({"rendered": 0, "real": 1, "real-augmented": 2}[images] for _, images in sets)

@@ -36,6 +36,9 @@ class Prompts(Section):
 
     count: Positive = 960
     """N, pairs of D: captions that are rendered."""
+    redrawn: bool = True
+    """Each seed of a run draws its own D and text pool, and renders and writes them with noise of its own; false: all
+    seeds share those of draw 0."""
     evaluation: Positive = 999
     """Prompts that students are judged by, in neither D nor the pool."""
     benchmark: Positive | None = None

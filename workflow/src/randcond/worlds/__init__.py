@@ -26,8 +26,13 @@ class World(Protocol):
 
     REASONS: tuple[str, ...]
 
-    def choose(self, settings: dict[str, Any], sources: Sources) -> tuple[pd.DataFrame, pd.DataFrame, Iterable[str]]:
-        """D's prompts, the evaluation prompts and the text pool, of the settings ``prompts``."""
+    def evaluation(self, settings: dict[str, Any], sources: Sources) -> pd.DataFrame:
+        """The evaluation prompts, of the settings ``prompts``."""
+
+    def choose(
+        self, settings: dict[str, Any], evaluation: pd.DataFrame, sources: Sources
+    ) -> tuple[pd.DataFrame, Iterable[str]]:
+        """D's prompts and the text pool, of the settings ``prompts`` and the number of the ``draw``."""
 
     def training_images(
         self, prompts: pd.DataFrame, seed: int, first: int, size: int, sources: Sources, bilinear: bool = False

@@ -117,39 +117,52 @@ def concept_of(text: str) -> str | None:
     return found[0] if len(set(found)) == 1 else None
 
 
-def choose(
-    settings: dict[str, Any], sources: Mapping[str, Path] | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Draw (D's prompts, evaluation prompts, pool) from the emoji world's captions.
-
-    The evaluation prompts are in neither D nor the pool, as COCO's captions are not in LAION; concepts take
-    turns in them, so that each is asked for equally often. The pool is what is left: with D's own texts it makes up
-    C, in which each text stands once, so that a draw is uniform.
+def evaluation(settings: dict[str, Any], sources: Mapping[str, Path] | None = None) -> pd.DataFrame:
+    """Draw the evaluation prompts; concepts take turns in them, so that each is asked for equally often.
 
     Args:
-        settings: ``count`` (D), ``evaluation`` and ``seed``.
+        settings: ``evaluation`` and ``seed``.
         sources: Not used; the world brings its own.
 
     Raises:
         UserError: If the world has too few captions.
     """
-    everything = captions()
-    wanted, held_out = settings["count"], settings["evaluation"]
-    if 10 * wanted > len(everything) - held_out:
-        raise UserError(
-            f"prompts.count: {wanted} prompts need a pool of {10 * wanted} texts; the emoji world has"
-            f" {len(everything)}, of which prompts.evaluation keeps {held_out}"
-        )
+    everything, wanted = captions(), settings["evaluation"]
+    if wanted > len(everything):
+        raise UserError(f"prompts.evaluation: {wanted} prompts, but the emoji world has {len(everything)}")
     rng = numpy_generator(settings["seed"])
-    order = rng.permutation(len(everything))
     by_concept: dict[str, list[int]] = {}
-    for i in order:
+    for i in rng.permutation(len(everything)):
         by_concept.setdefault(everything[i].concept, []).append(int(i))
     names = [str(name) for name in rng.permutation(list(by_concept))]
-    evaluation = [by_concept[names[k % len(names)]][k // len(names)] for k in range(held_out)]
-    held = set(evaluation)
-    rest = [int(i) for i in order if int(i) not in held]
-    return _frame(rest[:wanted]), _frame(evaluation), [everything[i].text for i in sorted(rest[wanted:])]
+    return _frame([by_concept[names[k % len(names)]][k // len(names)] for k in range(wanted)])
+
+
+def choose(
+    settings: dict[str, Any], evaluation: pd.DataFrame, sources: Mapping[str, Path] | None = None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Draw D's prompts, uniformly of what the evaluation prompts leave, and the pool, which is the rest.
+
+    The evaluation prompts are in neither, as COCO's captions are not in LAION. With D's own texts the pool makes up C,
+    in which each text stands once, so that a draw is uniform.
+
+    Args:
+        settings: ``count`` (D), ``seed`` and the number of the ``draw``, one for each D.
+        evaluation: The evaluation prompts.
+        sources: Not used; the world brings its own.
+
+    Raises:
+        UserError: If the world has too few captions.
+    """
+    everything, wanted, held = captions(), settings["count"], set(evaluation["text"])
+    rest = [i for i, caption in enumerate(everything) if caption.text not in held]
+    if 10 * wanted > len(rest):
+        raise UserError(
+            f"prompts.count: {wanted} prompts need a pool of {10 * wanted} texts; the emoji world has"
+            f" {len(everything)}, of which prompts.evaluation keeps {len(held)}"
+        )
+    order = [rest[i] for i in numpy_generator(settings["seed"], 1, settings["draw"]).permutation(len(rest))]
+    return _frame(order[:wanted]), [everything[i].text for i in sorted(order[wanted:])]
 
 
 def _frame(indices: list[int]) -> pd.DataFrame:

@@ -53,38 +53,55 @@ def screen(line: str) -> tuple[str | None, str]:
     return text, ""
 
 
-def choose(settings: dict[str, Any], sources: Mapping[str, Path]) -> tuple[pd.DataFrame, pd.DataFrame, Iterable[str]]:
-    """D's prompts from LAION-Aesthetics, the evaluation prompts from MS-COCO, and the pool from LAION-400M.
+def evaluation(settings: dict[str, Any], sources: Mapping[str, Path]) -> pd.DataFrame:
+    """The evaluation prompts, from MS-COCO. The source of a prompt is its image's file name.
 
-    Evaluation prompts are the rows of ``sources.evaluation`` in their order; then, with ``sources.annotations``, the
-    first caption of every photo that has none among them. The source of a prompt is its image's file name.
+    They are the rows of ``sources.evaluation`` in their order; then, with ``sources.annotations``, the first caption of
+    every photo that has none among them.
 
     Args:
-        settings: ``count``, ``evaluation``, ``benchmark``, ``pool``, ``max_characters`` and ``seed``.
-        sources: ``captions``, ``evaluation``, ``texts``, maybe ``annotations``.
+        settings: ``evaluation`` and ``benchmark``.
+        sources: ``evaluation``, maybe ``annotations``.
+
+    Raises:
+        UserError: If a source is missing or broken, or does not hold as many as the settings say.
+    """
+    path = only_file(_source(sources, "evaluation"), "*.csv")
+    try:
+        found = parse_captions(path.read_bytes(), str(path))
+    except OSError:
+        raise UserError(f"{path}: cannot be read; run snakemake fetch") from None
+    if settings["benchmark"] is not None:
+        _require("prompts.benchmark", settings["benchmark"], len(found), path)
+    if "annotations" in sources:
+        found += _other_photos(open_archive(sources["annotations"]), {name for name, _ in found})
+    _require("prompts.evaluation", settings["evaluation"], len(found), path)
+    return _frame(found)
+
+
+def choose(
+    settings: dict[str, Any], evaluation: pd.DataFrame, sources: Mapping[str, Path]
+) -> tuple[pd.DataFrame, Iterable[str]]:
+    """D's prompts, the first of LAION-Aesthetics, and the pool, from LAION-400M. Neither holds a caption of COCO's.
+
+    Args:
+        settings: ``count``, ``pool``, ``max_characters`` and ``seed``; every ``draw`` is the same D, nearly all of the
+            captions, and a pool of its own.
+        evaluation: Not used.
+        sources: ``captions``, ``texts``.
 
     Raises:
         UserError: If a source is missing or broken, or does not hold as many as the settings say.
     """
     captions = open_archive(_source(sources, "captions")).captions()
     _require("prompts.count", settings["count"], len(captions), sources["captions"], at_least=True)
-    path = only_file(_source(sources, "evaluation"), "*.csv")
-    try:
-        evaluation = parse_captions(path.read_bytes(), str(path))
-    except OSError:
-        raise UserError(f"{path}: cannot be read; run snakemake fetch") from None
-    if settings["benchmark"] is not None:
-        _require("prompts.benchmark", settings["benchmark"], len(evaluation), path)
-    if "annotations" in sources:
-        evaluation += _other_photos(open_archive(sources["annotations"]), {name for name, _ in evaluation})
-    _require("prompts.evaluation", settings["evaluation"], len(evaluation), path)
     if settings["pool"] is None:
         raise UserError("prompts.pool: say how many texts to draw from sources.texts")
     files = files_below(_source(sources, "texts"), "*.parquet")
     if not files:
         raise UserError(f"{sources['texts']}: holds no Parquet files; run snakemake fetch")
-    pool = sample_texts(files, settings["pool"], settings["seed"], settings["max_characters"])
-    return _frame(captions[: settings["count"]]), _frame(evaluation), pool
+    pool = sample_texts(files, settings["pool"], settings["seed"] + settings["draw"], settings["max_characters"])
+    return _frame(captions[: settings["count"]]), pool
 
 
 def _source(sources: Mapping[str, Path], name: str) -> Path:
