@@ -8,7 +8,7 @@ import yaml
 
 from randcond.jobs.errors import UserError
 from randcond.planning import operations, plan, sd14
-from randcond.settings.config import Config, check_config
+from randcond.settings.config import Config, check_config, read_config
 from randcond.settings.experiments import Experiments, load_experiments
 from randcond.settings.workflow import evaluation_count, protocol
 
@@ -97,14 +97,14 @@ def test_only_worlds_of_these_sizes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the world emoji"):
         plan.plan(Config(), experiments("c-micro-rc"), GPU)
     with pytest.raises(UserError, match="plan counts Stable Diffusion v1.4"):
-        other = plan.merged([CONFIG / f"{name}.yaml" for name in ("config", "paper", "sd21")])
+        other = read_config([CONFIG / f"{name}.yaml" for name in ("config", "paper", "sd21")])
         plan.plan(other, experiments("c-micro-rc"), GPU)
     with pytest.raises(UserError, match="no such file"):
-        plan.merged([tmp_path / "none.yaml"])
+        read_config([tmp_path / "none.yaml"])
 
 
 def test_configurations_are_laid_over_one_another() -> None:
-    config = plan.merged([CONFIG / "config.yaml", CONFIG / "paper.yaml"])
+    config = read_config([CONFIG / "config.yaml", CONFIG / "paper.yaml"])
     assert config.world == "paper"
     assert config.distillation.null_text == 0.1
     assert config.prompts.llm.batch == 256

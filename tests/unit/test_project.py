@@ -137,6 +137,7 @@ FLOORS = {
     **dict.fromkeys(("renders", "sensitivity", "samples", "scores", "costs"), 6),
     **dict.fromkeys(("students", "figures", "make_teacher"), 7),
     **dict.fromkeys(("report", "planning"), 8),
+    "models": 9,
 }
 
 

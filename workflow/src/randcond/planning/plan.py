@@ -14,10 +14,9 @@ from typing import Any
 from randcond.assets.listing import needed, read_assets
 from randcond.jobs.errors import UserError
 from randcond.jobs.stage import run_stage
-from randcond.jobs.yaml_file import read_yaml
 from randcond.planning import operations
 from randcond.planning.speeds import MEASURED, Gpu, gpus
-from randcond.settings.config import Config, check_config
+from randcond.settings.config import Config, read_config
 from randcond.settings.experiments import Experiments, load_experiments
 from randcond.settings.workflow import evaluation_count, kept_points, needs_images, shards, step_count
 
@@ -180,21 +179,8 @@ def table(lines: list[Line], gpu: Gpu, name: str, available: int) -> str:
     return "\n".join(text)
 
 
-def merged(paths: list[Path]) -> Config:
-    """The configuration of files laid over one another, as Snakemake does it."""
-    values: dict[str, Any] = {}
-    for path in paths:
-        values = _over(values, read_yaml(path, "settings"))
-    return check_config(values)
-
-
-def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    both = {key for key in below.keys() & above.keys() if isinstance(below[key], dict) and isinstance(above[key], dict)}
-    return {**below, **above, **{key: _over(below[key], above[key]) for key in both}}
-
-
 def _main(arguments: argparse.Namespace) -> None:
-    config, known = merged(arguments.config), gpus(arguments.measured)
+    config, known = read_config(arguments.config), gpus(arguments.measured)
     if arguments.gpu not in known:
         raise UserError(f"plan: no speeds of a {arguments.gpu!r} are known; there are {', '.join(known)}")
     gpu = known[arguments.gpu]

@@ -1,10 +1,12 @@
 """The configuration: its schema, its defaults, and one line for whatever is wrong with it."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from randcond.jobs.errors import UserError
+from randcond.jobs.yaml_file import read_yaml
 from randcond.settings.experiments import Experiments, GridName, Row, Run
 from randcond.settings.fields import Section, Seed, validated
 from randcond.settings.large import Calibration, Gpus, Sources
@@ -131,3 +133,20 @@ def check_config(values: dict[str, Any]) -> Config:
         UserError: Naming the first setting that is wrong, and why.
     """
     return validated(Config, values, "config")
+
+
+def read_config(paths: list[Path]) -> Config:
+    """The configuration of files laid over one another, as Snakemake does it.
+
+    Raises:
+        UserError: If a file cannot be read, or a setting is wrong.
+    """
+    values: dict[str, Any] = {}
+    for path in paths:
+        values = _over(values, read_yaml(path, "settings"))
+    return check_config(values)
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {key for key in below.keys() & above.keys() if isinstance(below[key], dict) and isinstance(above[key], dict)}
+    return {**below, **above, **{key: _over(below[key], above[key]) for key in both}}

@@ -1,0 +1,148 @@
+"""One picture by teacher and student."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import LCMScheduler, PNDMScheduler
+from PIL import Image
+
+from randcond.models import draw, finished
+from randcond.models.finished import Wish
+from randcond.settings.config import Config, read_config
+from randcond.teachers.stable_diffusion import decode, draw_latents, load_pipeline
+
+WISH = Wish(prompt="a tiger", seed=3, steps=3, guidance_scale=2.0)
+
+
+@pytest.fixture
+def world(pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: a configuration, a teacher, and two finished students of one run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config").mkdir()
+    sampling = {"steps": 2, "seed": 7}
+    (tmp_path / "config/config.yaml").write_text(json.dumps({"teacher": "teacher", "sampling": sampling}))
+    shutil.copytree(pipeline_folder, tmp_path / "teacher")
+    for seed in (10, 9):
+        shutil.copytree(pipeline_folder, tmp_path / f"results/emoji/students/mine/{seed}/pipeline")
+    (tmp_path / "results/emoji/students/begun/0").mkdir(parents=True)
+    return tmp_path
+
+
+def config() -> Config:
+    return read_config([Path("config/config.yaml")])
+
+
+def picture(page: Image.Image, column: int) -> np.ndarray:
+    """The middle of a picture on the page, beside the prompt's 190 pixels."""
+    left = 200 + 262 * column
+    return np.asarray(page)[10:240, left : left + 230]
+
+
+def scheduler(folder: Path, kind: type) -> None:
+    """Give a pipeline another scheduler."""
+    kind.from_config(PNDMScheduler().config).save_pretrained(folder / "scheduler")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", kind.__name__]}))
+
+
+def test_students_by_name(world: Path) -> None:
+    assert list(finished.finished(config())) == ["mine/9", "mine/10"]
+    assert finished.find(config(), "mine") == "mine/9"
+    assert finished.find(config(), "mine/10") == "mine/10"
+
+
+def test_the_picture_is_that_of_the_evaluation(world: Path) -> None:
+    pipeline = finished.load(world / "teacher", world / "teacher")
+    drawn = finished.draw("teacher", pipeline, WISH)
+    fresh = load_pipeline(world / "teacher")
+    expected = decode(fresh, draw_latents(fresh, ["a tiger"], 0, 3, 3, 2.0))[0].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(np.asarray(drawn.image), expected)
+    assert drawn.parameters == sum(one.numel() for one in fresh.unet.parameters())
+    assert drawn.seconds > 0
+
+
+def test_a_scheduler_of_the_students_own_is_kept_and_draws_the_same_twice(world: Path) -> None:
+    student = finished.finished(config())["mine/9"]
+    assert isinstance(finished.load(student, world / "teacher").scheduler, PNDMScheduler)
+    scheduler(student, LCMScheduler)
+    pipeline = finished.load(student, world / "teacher")
+    assert isinstance(pipeline.scheduler, LCMScheduler)
+    torch.manual_seed(1)
+    first = finished.draw("mine", pipeline, WISH)
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    second = finished.draw("mine", pipeline, WISH)
+    np.testing.assert_array_equal(np.asarray(first.image), np.asarray(second.image))
+    assert torch.equal(before, torch.get_rng_state())
+    # one that the teacher has as well is only what both came with: the evaluation draws by PNDM
+    scheduler(world / "teacher", LCMScheduler)
+    assert isinstance(finished.load(student, world / "teacher").scheduler, PNDMScheduler)
+
+
+def test_no_such_scheduler(world: Path) -> None:
+    student = finished.finished(config())["mine/9"]
+    scheduler(world / "teacher", LCMScheduler)
+    (student / "scheduler/scheduler_config.json").write_text("{")
+    with pytest.raises(SystemExit, match="mine/9/pipeline: no whole Stable Diffusion pipeline"):
+        draw.main(["--prompt", "a", "--run", "mine"])
+
+
+def test_teacher_alone_and_beside_a_student(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw.main(["--prompt", "a tiger on a red background"])
+    first, numbers, path = capsys.readouterr().out.splitlines()
+    assert first == "the teacher alone; students to name by RUN=...: mine/9, mine/10"
+    assert numbers.startswith("teacher: 0.") and numbers.endswith(" s")
+    assert path == "results/emoji/drawn/a-tiger-on-a-red-background-7.png"
+    alone = Image.open(path)
+    # as make gives it where nothing is set
+    empty = ["--run=", "--seed=", "--steps=", "--guidance-scale="]
+    draw.main(["--prompt", "a tiger on a red background", *empty])
+    np.testing.assert_array_equal(picture(Image.open(path), 0), picture(alone, 0))
+    capsys.readouterr()
+    draw.main(["--prompt", "a tiger", "--run", "mine", "--seed", "1", "--steps", "1", "--guidance-scale", "1"])
+    *numbers, path = capsys.readouterr().out.splitlines()
+    assert [one.split(":")[0] for one in numbers] == ["teacher", "mine/9"]
+    assert path == "results/emoji/drawn/a-tiger-mine-9-1.png"
+    both = Image.open(path)
+    assert both.width > alone.width + 200
+    # the student is its teacher here: the same noise, the same picture
+    np.testing.assert_array_equal(picture(both, 0), picture(both, 1))
+    assert picture(both, 0).std() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--prompt", " "], "draw: prompt: say what to draw, not ' '"),
+        (["--prompt", "a", "--run", "none"], "students/none: no finished student; there are mine/9, mine/10"),
+        (["--prompt", "a", "--run", "begun"], "students/begun: no finished student"),
+        (["--prompt", "a", "--seed", "one"], "draw: seed: Input should be a valid integer, not 'one'"),
+        (["--prompt", "a", "--seed=-1"], "draw: seed: .* greater than or equal to 0"),
+        (["--prompt", "a", "--steps", "0"], "draw: steps: "),
+        (["--prompt", "a", "--guidance-scale", "NaN"], "draw: guidance_scale: "),
+        (["--prompt", "a", "--configfile", "none.yaml"], "none.yaml: no such file"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(world: Path, options: list[str], said: str) -> None:
+    with pytest.raises(SystemExit, match=f"^error: .*{said}") as caught:
+        draw.main(options)
+    assert "\n" not in str(caught.value)
+    assert not (world / "results/emoji/drawn").exists()
+
+
+def test_a_corrupt_pipeline_is_one_line(world: Path) -> None:
+    weights = world / "results/emoji/students/mine/9/pipeline/unet/diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(SystemExit, match="mine/9/pipeline: no whole Stable Diffusion pipeline"):
+        draw.main(["--prompt", "a", "--run", "mine"])
+
+
+def test_names_of_files_are_fit_for_any_filesystem(world: Path) -> None:
+    wish = WISH.model_copy(update={"prompt": '../虎 & "x" ' + "y" * 500})
+    path = draw.path_of(config(), wish, ["mine/9"])
+    assert path.parent == Path("results/emoji/drawn")
+    assert path.name.startswith("x-y") and path.name.endswith("y-mine-9-3.png") and len(path.name) < 120

@@ -1,0 +1,102 @@
+"""Draw one picture with the teacher and a finished student, side by side: ``python -m randcond.models.draw``.
+
+Without ``--run`` the teacher draws alone, which needs nothing but the checkout.
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from randcond.jobs.errors import UserError
+from randcond.jobs.files import atomic_path
+from randcond.models import finished
+from randcond.models.finished import Drawn, Wish
+from randcond.report.grids import FilledGrid, GridRow, shown
+from randcond.report.grids import draw as draw_grid
+from randcond.settings.config import Config, read_config
+from randcond.settings.fields import validated
+
+_SIZE = 256  # pixels of a picture's side, at least
+
+
+def side_by_side(prompt: str, pictures: list[Drawn]) -> Image.Image:
+    """One picture of all: the prompt at the left, below each its name and numbers."""
+    images = [_enlarged(one.image) for one in pictures]
+    captions = [f"{one.name}\n{one.numbers}" for one in pictures]
+    return draw_grid(FilledGrid("", "", "", captions, [GridRow(shown(prompt), None, images)]))
+
+
+def _enlarged(image: Image.Image) -> Image.Image:
+    factor = max(1, _SIZE // image.width)
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def path_of(config: Config, wish: Wish, names: list[str]) -> Path:
+    """Where the picture goes: a name that tells prompt, students and seed, fit for any filesystem."""
+    slug = "-".join(re.findall(r"[a-z0-9]+", " ".join([wish.prompt.lower()[:80], *names, str(wish.seed)])))
+    return Path("results", config.name, "drawn", f"{slug}.png")
+
+
+def wish_of(config: Config, prompt: str, options: dict[str, str | None]) -> Wish:
+    """The wish of a command's options; what is left out is as in the configuration's ``sampling``.
+
+    Raises:
+        UserError: Naming the option that is wrong.
+    """
+    usual = {name: getattr(config.sampling, name) for name in ("seed", "steps", "guidance_scale")}
+    given = {name: _number(text) for name, text in options.items() if text}
+    return validated(Wish, {"prompt": prompt, **usual, **given}, "draw")
+
+
+def _number(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompt", required=True)
+    parser.add_argument("--run", help="a finished student, <run> or <run>/<seed>; left out: the teacher alone")
+    parser.add_argument("--configfile", type=Path, nargs="*", default=[], help="as Snakemake's")
+    for name in ("seed", "steps", "guidance-scale"):
+        parser.add_argument(f"--{name}", help="left out: as the configuration's sampling")
+    arguments = parser.parse_args(argv)
+    try:
+        _draw(arguments)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def _draw(arguments: argparse.Namespace) -> None:
+    config = read_config([Path("config/config.yaml"), *arguments.configfile])
+    wish = wish_of(
+        config, arguments.prompt, {name: getattr(arguments, name) for name in ("seed", "steps", "guidance_scale")}
+    )
+    teacher, folders = Path(config.teacher), {"teacher": Path(config.teacher)}
+    if arguments.run:
+        name = finished.find(config, arguments.run)
+        folders[name] = finished.finished(config)[name]
+    else:
+        there = ", ".join(finished.finished(config)) or "none yet; make reproduce trains some"
+        print(f"the teacher alone; students to name by RUN=...: {there}")
+    pictures = []
+    for name, folder in folders.items():
+        pipeline = finished.load(folder, teacher, config.sampling.precision)
+        pictures.append(finished.draw(name, pipeline, wish))
+        print(f"{name}: {pictures[-1].numbers}")
+    path = path_of(config, wish, list(folders)[1:])
+    with atomic_path(path) as partial:
+        side_by_side(wish.prompt, pictures).save(partial, "PNG")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
