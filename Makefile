@@ -3,12 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: draw reproduce smoke test test-all unit workflow lint format schema report pdf compare teacher record restore share provenance plan assets-check rehearse clean
+.PHONY: draw model reproduce smoke test test-all unit workflow lint format schema report pdf compare teacher record restore share provenance plan assets-check rehearse clean
 
 # By the environment, to which make exports them, so that no quote in a prompt reaches the shell.
 draw: .venv/ready  ## one picture: make draw PROMPT="a tiger on a red background" [RUN=seen-rc-pool] [SEED=1]
 	@python -m randcond.models.draw --prompt="$$PROMPT" $(if $(CONFIG),--configfile $(CONFIG)) \
 		--run="$$RUN" --seed="$$SEED" --steps="$$STEPS" --guidance-scale="$$GUIDANCE"
+
+model: .venv/ready  ## a student to hand on, with a model card: make model RUN=seen-rc-pool [SEED=0]
+	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG)) -- \
+		results/$(or $(NAME),emoji)/models/$(or $(RUN),$(error say which: make model RUN=...))/$(or $(SEED),0)
 
 reproduce: .venv/ready  ## everything, from the prompts to results/emoji/report/index.html
 	snakemake --cores all

@@ -314,6 +314,7 @@ SETTINGS = leaves(Config().model_dump())
 PATHS = {"teacher", "evaluator", "experiments", "claims"}
 FILES = {".".join(path) for path in SETTINGS if path[0] in ("sources", "inception")}
 ABSENT = {"prompts.benchmark", "prompts.llm.writer", "prompts.pool", "calibration", "sampling.resize"}
+ABSENT |= {"model_card.license", "model_card.base_model"}
 
 JUNK = {
     "null": None, "empty text": "", "two lines": "a\nb", "list of null": [None], "empty section": {},

@@ -168,18 +168,20 @@ def test_imports_run_downwards() -> None:
 
 def test_a_stage_has_one_name_in_three_places() -> None:
     rules = ROOT / "workflow/rules"
-    for stage in (
+    rooms = (
         "prompts",
         "renders",
-        "sensitivity",
+        \"sensitivity\",
         "students",
         "samples",
         "scores",
         "costs",
         "figures",
         "report",
+        "models",
         "make_teacher",
-    ):
+    )
+    for stage in rooms:
         assert (ROOT / "workflow/src/randcond" / stage / "__init__.py").exists()
         files = (rules / f"{stage}.smk", rules / "functions" / f"{stage}.smk")
         text = "".join(file.read_text() for file in files if file.exists())

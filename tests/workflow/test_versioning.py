@@ -151,6 +151,22 @@ def test_restore_computes_nothing(recorded: Versioned, tmp_path: Path) -> None:
     assert "not as recorded" in clone.versions("restore", check=False).stderr
 
 
+def test_a_model_that_was_asked_for_is_recorded_and_restored(copy: Versioned, tmp_path: Path) -> None:
+    model = f"results/smoke/models/{RUN}/0"
+    options = ("--cores", "2", "--configfile", "config/smoke.yaml", "--", model)
+    copy.snakemake(*options)
+    assert copy.status() == set()
+    copy.versions("share", "--remote", str(tmp_path / "remote"))
+    copy.commit()
+    copy.run("git", "clone", "--quiet", str(copy.folder), str(tmp_path / "clone"))
+    clone = Versioned.__new__(Versioned)
+    clone.folder = tmp_path / "clone"
+    clone.versions("restore")
+    assert clone.hashes("smoke/models/**/*") == copy.hashes("smoke/models/**/*") != {}
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    assert "Nothing to be done" in clone.snakemake(*options).stderr
+
+
 def test_changed_probability(copy: Versioned) -> None:
     change_probability(copy)
     stages = {f"student-{RUN}-0", f"sample-{RUN}-0", f"score-{RUN}-0", "report"}

@@ -11,7 +11,7 @@ from randcond.settings.experiments import Experiments, GridName, Row, Run
 from randcond.settings.fields import Section, Seed, validated
 from randcond.settings.large import Calibration, Gpus, Sources
 from randcond.settings.miniature import Figures, MakeTeacher
-from randcond.settings.stages import Distillation, Evaluation, Prompts, Rendering, Scoring, Sensitivity
+from randcond.settings.stages import Distillation, Evaluation, ModelCard, Prompts, Rendering, Scoring, Sensitivity
 from randcond.settings.workflow import kept_points, shown_point
 
 
@@ -68,8 +68,18 @@ class Config(Section):
     """The paper's small figures."""
     calibration: Calibration | None = None
     """What the teacher must score before any student is scored; none: nothing."""
+    model_card: ModelCard = ModelCard()
+    """What the card of a student says of its teacher (``make model``)."""
     make_teacher: MakeTeacher = MakeTeacher()
     """Training of the emoji world's teacher and evaluator (``config/teacher.yaml``)."""
+
+    @property
+    def teacher_card(self) -> ModelCard:
+        """What is said of the teacher; the licence of the one that is shipped stands in NOTICE."""
+        shipped = self.teacher == Config.model_fields["teacher"].default
+        if shipped and self.model_card.license is None:
+            return self.model_card.model_copy(update={"license": "cc-by-sa-4.0"})
+        return self.model_card
 
     def seeds_of(self, run: str) -> list[int]:
         """The seeds that a run is trained with."""

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from randcond.settings.fields import Above0, Init, Positive, Section, Seed, Share
 from randcond.settings.large import Precision, Writer
 
+OneLine = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
+
 
 class LLM(Section):
     """How the LLM writes the data-free prompts (the role of GPT in the paper)."""
@@ -183,3 +185,12 @@ class Scoring(Section):
     """Resamples of the interval over images."""
     seed: Seed = 2000
     """Seed of real images and resamples."""
+
+
+class ModelCard(Section):
+    """What the card of a student says of its teacher, where the teacher's folder holds no card of its own."""
+
+    license: OneLine | None = None
+    """Licence of the teacher and so of its students, as the Hugging Face hub spells it; none: that of its README.md."""
+    base_model: OneLine | None = None
+    """The teacher's name on the hub; none: its folder."""

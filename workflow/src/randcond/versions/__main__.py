@@ -18,7 +18,7 @@ from randcond.versions.record import Recorded, record
 from randcond.versions.restore import REMOTE, clean, fetch, share
 
 # what a world can be asked for, and the folder of results that shows that it was
-TARGETS = {"all": "prompts", "teacher": "make_teacher"}
+TARGETS = {"all": "prompts", "teacher": "make_teacher", "models": "models"}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -94,6 +94,7 @@ def _restore(arguments: argparse.Namespace) -> None:
     if missing := [file for file in files if not file.with_suffix(".lock").is_file()]:
         raise UserError(f"{missing[0].with_suffix('.lock')}: no such file, nothing is recorded; run snakemake first")
     fetch(files)
+    source, stages = _plan(arguments)  # again: what has come may be more than was asked for here
     write_pipelines(stages, source)
     clean(files)
     targets = [target for target, folder in TARGETS.items() if Path("results", stages[-1].world, folder).is_dir()]

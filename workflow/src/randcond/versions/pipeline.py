@@ -32,6 +32,7 @@ READS: dict[str, tuple[str, ...]] = {
     "score": (RUN, "scoring", "sampling.steps", "sampling.guidance_scale", "sampling.seed", "distillation.weights"),
     "score_along": (RUN, "scoring", "sampling.steps", "sampling.guidance_scale", "sampling.seed"),
     "cost": (RUN, "sampling.steps", "sampling.guidance_scale"),
+    "model": (RUN, "sampling", "model_card", "teacher"),
     "digits_classifier": ("figures.seeds", "figures.classifier"),
     "digits_diffusion": ("figures.seeds", "figures.diffusion"),
     "swapped_condition": ("figures.seeds", "figures.swapped"),

@@ -1,0 +1,273 @@
+"""A finished student as a folder to hand on: the weights, the card, and what diffusers does with it."""
+
+import json
+import re
+import shutil
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from diffusers import (
+    ControlNetModel,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
+)
+from diffusers.utils import convert_state_dict_to_diffusers
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
+from PIL import Image
+from safetensors.torch import load_file
+
+from randcond.jobs.errors import UserError
+from randcond.method.student import build_student
+from randcond.models import card, write
+from randcond.models.finished import load
+from randcond.prompts.table import write_prompts
+from randcond.samples.images import encoded, write_images
+from randcond.students.distil import save_pipeline
+from randcond.teachers.stable_diffusion import load_pipeline
+
+ROOT = Path(__file__).parents[2]
+FULL = ROOT / "docs/full"
+RUN = {
+    "student": "b-base", "init": "copied", "prompts": "captions", "rows": "seen", "size": None, "images": "rendered",
+    "random_conditioning": {"kind": "exponential", "rate": 5.0}, "texts": ["unseen", "pool"], "features": "blocks",
+}  # fmt: skip
+LICENCE = {"license": "cc-by-sa-4.0", "base_model": None}
+LOG = "x INFO mine/0: 5 parameters, D has 612 pairs, C 9657 texts, 800 steps\n"
+DRAW = {"num_inference_steps": 3, "guidance_scale": 2.0}
+PROMPTS = ["a <b>tiger</b> | ![x](y) *red*", 'a "quoted" `tick` \\', "a cat\n# in two lines", "a dog", "a", "b", "c"]
+
+
+def student_of(teacher: Path, name: str, folder: Path) -> Path:
+    """A finished student's pipeline, with random weights."""
+    pipeline = load_pipeline(teacher)
+    torch.manual_seed(1)
+    save_pipeline(pipeline, build_student(pipeline.unet, name, "random"), folder)
+    return folder
+
+
+@pytest.fixture
+def arguments(pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Namespace:
+    """The arguments of the rule, with scores and costs as they were once measured."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(pipeline_folder, "teacher")
+    student_of(Path("teacher"), "b-base", Path("student"))
+    Path("student.log").write_text(LOG)
+    write_prompts(Path("prompts.parquet"), pd.DataFrame({"text": PROMPTS, "split": "seen", "source": "emoji"}))
+    for run in ("teacher", "mine"):
+        pictures = (encoded(Image.new("RGB", (32, 32), "red"), "png") for _ in PROMPTS)
+        Path(f"samples/{run}/0").mkdir(parents=True)
+        write_images(Path(f"samples/{run}/0/00000.zip"), pictures, 0, "png")
+    settings = {"name": "mine", "seed": 0, "run": RUN, "card": LICENCE, "count": len(PROMPTS), "steps": 3}
+    return Namespace(
+        settings=json.dumps(settings | {"guidance_scale": 2.0, "precision": "no"}),
+        scores=[FULL / f"scores/{run}/0.json" for run in ("teacher", "seen-rc-pool")],
+        costs=[FULL / f"costs/{run}.json" for run in ("teacher", "copied-rc")],
+        samples=[Path(f"samples/{run}/0/00000.zip") for run in ("teacher", "mine")],
+        teacher=Path("teacher"),
+        pipeline=Path("student"),
+        prompts=Path("prompts.parquet"),
+        student_log=Path("student.log"),
+        template=ROOT / "workflow/src/randcond/models/card.md.j2",
+        output=Path("model"),
+    )
+
+
+def changed(arguments: Namespace, **settings: object) -> Namespace:
+    """The arguments with other settings."""
+    return Namespace(**{**vars(arguments), "settings": json.dumps(json.loads(arguments.settings) | settings)})
+
+
+def picture(pipeline: StableDiffusionPipeline) -> np.ndarray:
+    pipeline.set_progress_bar_config(disable=True)
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    return pipeline("a tiger", latents=noise, output_type="np", **DRAW).images
+
+
+def test_the_folder_draws_as_the_student(arguments: Namespace) -> None:
+    write.main(arguments)
+    whole = StableDiffusionPipeline.from_pretrained("model")
+    expected = picture(load(Path("student"), Path("teacher")))
+    np.testing.assert_array_equal(picture(whole), expected)
+    assert expected.std() > 0.01
+    half = StableDiffusionPipeline.from_pretrained("model", variant="fp16", dtype=torch.float16)
+    for part in ("unet", "vae", "text_encoder"):
+        ours, theirs = (dict(getattr(one, part).named_parameters()) for one in (half, whole))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name].half()) for name in ours)
+    names = {str(path.relative_to("model")) for path in Path("model").rglob("*.safetensors")}
+    assert {"unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors"} <= names
+    assert len(names) == 6
+    # equal students are equal folders
+    first = {path: path.read_bytes() for path in Path("model").rglob("*") if path.is_file()}
+    write.main(arguments)
+    assert {path: path.read_bytes() for path in first} == first
+
+
+def test_the_card_says_what_it_was_made_from(arguments: Namespace) -> None:
+    write.main(arguments)
+    found = ModelCard.load(Path("model/README.md"))
+    data = found.data.to_dict()
+    assert data["library_name"] == "diffusers" and data["pipeline_tag"] == "text-to-image"
+    assert data["license"] == "cc-by-sa-4.0" and data["base_model"] == "teacher"
+    assert {"random-conditioning", "b-base"} <= set(data["tags"])
+    for text in (
+        "| D | 612 pairs: the world's captions, those that name no concept held out; images rendered by the teacher |",
+        "| C | 9,657 texts: D's own, those of the concepts held out, a large pool |",
+        "| p(t) | exponential, rate 5.0 |",
+        "| training | 800 steps, seed 0, averaged weights |",
+        "| all | FID ↓ | 0.79 ± 0.28 | 2.37 ± 0.45 |".replace("0.79 ± 0.28", teachers_fid()),
+        "| unseen | named right, % ↑ | ",
+        "| parameters of the UNet | 7,725,094 | 5,202,844 |",
+        "ControlNetModel.from_unet(pipeline.unet)",
+        "for an autoencoder of factor 4",
+    ):
+        assert text in found.content
+    assert Image.open("model/samples.png").height > 2 * 96
+
+
+def teachers_fid() -> str:
+    found = json.loads((FULL / "scores/teacher/0.json").read_text())["splits"]["all"]["metrics"]["fid"]
+    return f"{found['value']:.2f} ± {found['error95']:.2f}"
+
+
+def test_the_cards_lines_run(arguments: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    write.main(arguments)
+    monkeypatch.chdir("model")
+    (lines,) = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
+    assert len(lines.strip().splitlines()) == 3
+    exec(compile(lines, "README.md", "exec"), {})
+    assert Image.open("picture.png").size == (32, 32)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_no_text_of_others_is_markup(prompt: str) -> None:
+    escaped = card.markdown(prompt)
+    (paragraph,) = (one for one in MarkdownIt("commonmark").enable("table").parse(escaped) if one.type == "inline")
+    assert {one.type for one in paragraph.children} <= {"text", "text_special"}
+    assert "".join(one.content for one in paragraph.children) == " ".join(prompt.split())
+    assert not re.search(r"(?<!\\)\|", escaped)  # which ends a table's cell
+
+
+def test_a_card_without_a_log_says_so(arguments: Namespace) -> None:
+    arguments.student_log.unlink()
+    write.main(arguments)
+    assert "| D | size not recorded: the world's captions" in Path("model/README.md").read_text()
+
+
+def test_the_teachers_own_card_gives_the_licence(arguments: Namespace) -> None:
+    Path("teacher/README.md").write_text("---\nlicense: other\nlicense_name: mine\n---\n# teacher\n")
+    write.main(changed(arguments, card={"license": "mit", "base_model": "me/teacher"}))
+    data = ModelCard.load(Path("model/README.md")).data.to_dict()
+    assert (data["license"], data["license_name"], data["base_model"]) == ("other", "mine", "me/teacher")
+
+
+def test_no_licence_is_no_model(arguments: Namespace) -> None:
+    with pytest.raises(UserError, match="teacher/README.md: names no licence"):
+        write.main(changed(arguments, card={"license": None, "base_model": None}))
+    Path("teacher/README.md").write_text("---\nlicense: [\n---\n")
+    with pytest.raises(UserError, match="teacher/README.md: not a model card"):
+        write.main(arguments)
+    assert not Path("model").exists()
+
+
+def test_a_weight_too_large_for_float16_is_refused(arguments: Namespace) -> None:
+    pipeline = load_pipeline(Path("student"))
+    pipeline.unet.conv_in.weight.data[0, 0, 0, 0] = 1e5
+    pipeline.unet.save_pretrained("student/unet")
+    with pytest.raises(UserError, match="student/unet: conv_in.weight is too large for float16"):
+        write.main(arguments)
+    assert not Path("model").exists()
+
+
+def test_scores_of_something_else_are_refused(arguments: Namespace) -> None:
+    Path("broken.json").write_text("{}")
+    arguments.scores[1] = Path("broken.json")
+    with pytest.raises(UserError, match="broken.json: run: "):
+        write.main(arguments)
+
+
+# what diffusers does with a student; the card says what does not work
+
+
+@pytest.fixture
+def student(pipeline_folder: Path, tmp_path: Path) -> Callable[[str], StableDiffusionPipeline]:
+    def made(name: str) -> StableDiffusionPipeline:
+        return load_pipeline(student_of(pipeline_folder, name, tmp_path / name))
+
+    return made
+
+
+@pytest.mark.parametrize("name", ["b-base", "b-tiny"])
+def test_image_to_image_and_inpainting(student: Callable[[str], StableDiffusionPipeline], name: str) -> None:
+    pipeline, red = student(name), Image.new("RGB", (32, 32), "red")
+    for kind, more in (
+        (StableDiffusionImg2ImgPipeline, {"strength": 0.7}),
+        (StableDiffusionInpaintPipeline, {"mask_image": Image.new("L", (32, 32), 255), "height": 32, "width": 32}),
+    ):
+        other = kind.from_pipe(pipeline)
+        other.set_progress_bar_config(disable=True)
+        drawn = other("a tiger", image=red, output_type="np", **DRAW, **more).images
+        assert drawn.shape == (1, 32, 32, 3) and np.isfinite(drawn).all()
+
+
+def test_a_controlnet_is_the_students_own(
+    student: Callable[[str], StableDiffusionPipeline], pipeline_folder: Path
+) -> None:
+    def drawn(pipeline: StableDiffusionPipeline, source: StableDiffusionPipeline) -> np.ndarray:
+        control = ControlNetModel.from_unet(source.unet, conditioning_embedding_out_channels=(4, 4, 4))
+        other = StableDiffusionControlNetPipeline.from_pipe(pipeline, controlnet=control)
+        other.set_progress_bar_config(disable=True)
+        return other("a tiger", image=Image.new("RGB", (32, 32), "red"), output_type="np", **DRAW).images
+
+    base, teacher = student("b-base"), load_pipeline(pipeline_folder)
+    assert drawn(base, base).shape == (1, 32, 32, 3)
+    with pytest.raises(RuntimeError, match="must match the size"):
+        drawn(base, teacher)
+    small = student("b-small")
+    with pytest.raises(ValueError, match="mid_block_type"):
+        drawn(small, small)
+
+
+def test_the_card_of_a_student_without_middle_block(arguments: Namespace) -> None:
+    student_of(Path("teacher"), "b-small", Path("small"))
+    arguments.pipeline = Path("small")
+    write.main(arguments)
+    text = Path("model/README.md").read_text()
+    assert "No ControlNet fits" in text and "from_unet" not in text
+
+
+def test_a_lora_is_trained_saved_and_loaded(student: Callable[[str], StableDiffusionPipeline], tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft", reason="peft is not installed: pip install -e '.[use]'")
+    pipeline = student("b-base")
+    before = picture(pipeline)
+    unet, chance = pipeline.unet.requires_grad_(False), torch.Generator().manual_seed(0)
+    kept = {name: one.clone() for name, one in unet.state_dict().items()}
+    targets = ["to_k", "to_q", "to_v", "to_out.0"]
+    unet.add_adapter(peft.LoraConfig(r=2, lora_alpha=2, target_modules=targets))
+    trained = [one for one in unet.parameters() if one.requires_grad]
+    optimizer, losses = torch.optim.AdamW(trained, lr=1e-1), []
+    latents, texts = torch.randn(4, 4, 8, 8, generator=chance), torch.randn(4, 16, 8, generator=chance)
+    for _ in range(5):
+        loss = (unet(latents, torch.tensor(500), texts).sample - 1).pow(2).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    adapted = picture(pipeline)
+    layers = convert_state_dict_to_diffusers(peft.utils.get_peft_model_state_dict(unet))
+    StableDiffusionPipeline.save_lora_weights(tmp_path / "lora", unet_lora_layers=layers)
+    assert load_file(tmp_path / "lora/pytorch_lora_weights.safetensors")
+    fresh = student("b-base")
+    assert all(torch.equal(one, kept[name]) for name, one in fresh.unet.state_dict().items())
+    fresh.load_lora_weights(tmp_path / "lora")
+    np.testing.assert_array_equal(picture(fresh), adapted)
+    assert np.abs(adapted - before).max() > 1e-3

@@ -1,0 +1,90 @@
+"""Write a finished student as a folder to hand on: its pipeline in float32 and float16, and a model card."""
+
+import argparse
+import copy
+import json
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+from randcond.jobs.errors import UserError
+from randcond.jobs.files import atomic_path, read_json, write_text
+from randcond.jobs.stage import run_stage
+from randcond.models import card
+from randcond.models.finished import load
+from randcond.report.checking import parse
+from randcond.report.grids import fill, shards
+from randcond.report.inputs import StudentCost, read_prompts
+from randcond.report.score_files import Score
+from randcond.report.shown import Grid
+from randcond.teachers.stable_diffusion import image_size
+
+_PROMPTS = 6  # on the card's picture
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write the model of ``arguments``, whole or not at all.
+
+    Raises:
+        UserError: If an input is broken, the licence is not known, or a weight is too large for float16.
+    """
+    settings = json.loads(arguments.settings)
+    run, seed = settings["name"], settings["seed"]
+    scores: list[Score] = [parse(Score, read_json(path), path) for path in arguments.scores]
+    costs: list[StudentCost] = [parse(StudentCost, read_json(path), path) for path in arguments.costs]
+    measured = card.Measured(scores[0], scores[1], costs[0], costs[1])
+    base = settings["card"]["base_model"] or str(arguments.teacher)
+    made = card.Made(run, settings["run"], seed, base, *card.trained(arguments.student_log))
+    tags = ["stable-diffusion", "knowledge-distillation", "random-conditioning", settings["run"]["student"]]
+    head = card.front_matter(arguments.teacher, settings["card"], tags)
+    pipeline = load(arguments.pipeline, arguments.teacher)
+    prompts = read_prompts(arguments.prompts)
+    grid = Grid(title="", split="all", runs=["teacher", run], count=_PROMPTS)
+    if settings["count"] < len(prompts):  # drawn on the benchmark's prompts alone
+        grid = grid.model_copy(update={"split": "coco30k", "benchmark": settings["count"]})
+    with atomic_path(arguments.output) as folder:
+        write_weights(pipeline, folder)
+        picture = fill(1, grid, prompts, shards(arguments.samples), [seed], folder)
+        (folder / picture.file).rename(folder / "samples.png")
+        text = card.render(
+            arguments.template,
+            front_matter=head,
+            made=made,
+            measured=measured,
+            prompt=picture.captions[0],
+            middle_block=pipeline.unet.mid_block is not None,
+            factor=pipeline.vae_scale_factor,
+            size=image_size(pipeline),
+            **{name: settings[name] for name in ("steps", "guidance_scale", "precision")},
+        )
+        write_text(folder / "README.md", text)
+
+
+def write_weights(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+    """Write the pipeline as it is, in float32, and as ``variant="fp16"`` beside it.
+
+    Raises:
+        UserError: If a weight is too large for float16.
+    """
+    half = copy.deepcopy(pipeline).to(torch.float16)
+    for part in ("unet", "vae", "text_encoder"):
+        for name, weight in getattr(half, part).named_parameters():
+            if not torch.isfinite(weight).all():
+                raise UserError(f"{pipeline.name_or_path}/{part}: {name} is too large for float16")
+    half.save_pretrained(folder, safe_serialization=True, variant="fp16")
+    # last: transformers loads a text encoder in the precision that its config.json names, and both share that file
+    pipeline.save_pretrained(folder, safe_serialization=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--settings", required=True, help="JSON: name, seed, run, card, count, steps, guidance_scale, ..."
+    )
+    parser.add_argument("--samples", type=Path, nargs="+", required=True, help="the teacher's and the student's")
+    for option in ("--scores", "--costs"):
+        parser.add_argument(option, type=Path, nargs=2, required=True, help="the teacher's, then the student's")
+    for option in ("--teacher", "--pipeline", "--prompts", "--student-log", "--template", "--output"):
+        parser.add_argument(option, type=Path, required=True)
+    run_stage(main, parser)
