@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: draw model reproduce smoke test test-all unit workflow lint format schema report pdf compare teacher record restore share provenance plan assets-check rehearse clean
+.PHONY: draw model demo reproduce smoke test test-all unit workflow lint format schema report pdf compare teacher record restore share provenance plan assets-check rehearse clean
 
 # By the environment, to which make exports them, so that no quote in a prompt reaches the shell.
 draw: .venv/ready  ## one picture: make draw PROMPT="a tiger on a red background" [RUN=seen-rc-pool] [SEED=1]
@@ -13,6 +13,9 @@ draw: .venv/ready  ## one picture: make draw PROMPT="a tiger on a red background
 model: .venv/ready  ## a student to hand on, with a model card: make model RUN=seen-rc-pool [SEED=0]
 	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG)) -- \
 		results/$(or $(NAME),emoji)/models/$(or $(RUN),$(error say which: make model RUN=...))/$(or $(SEED),0)
+
+demo: .venv-demo/ready  ## a page at 127.0.0.1 on which teacher and students draw; its packages beside .venv
+	@.venv-demo/bin/python -m randcond.models.demo $(if $(CONFIG),--configfile $(CONFIG))
 
 reproduce: .venv/ready  ## everything, from the prompts to results/emoji/report/index.html
 	snakemake --cores all
@@ -91,5 +94,13 @@ rehearse: .venv/ready  ## the paper's world at true sizes with random weights, o
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-clean:  ## results and environment
-	rm -rf results .venv .snakemake
+# An extra that does not go with the lock (docs/log.md): what differs from .venv, over the packages that lie there
+PACKAGES = -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+.venv-%/ready: .venv/ready
+	$(PYTHON) -m venv .venv-$*
+	$(BIN)/python $(PACKAGES) > "$$(.venv-$*/bin/python $(PACKAGES))/below.pth"
+	.venv-$*/bin/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+clean:  ## results and environments
+	rm -rf results .venv .venv-* .snakemake

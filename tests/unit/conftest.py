@@ -1,5 +1,7 @@
 """A tiny pipeline of the real classes, with random weights."""
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,4 +110,18 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.chdir(tmp_path)
     begin()
+    return tmp_path
+
+
+@pytest.fixture
+def students(pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: a configuration, a teacher, two finished students of one run (its copies) and one begun."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config").mkdir()
+    settings = {"teacher": "teacher", "sampling": {"steps": 2, "seed": 7}}
+    (tmp_path / "config/config.yaml").write_text(json.dumps(settings))
+    shutil.copytree(pipeline_folder, tmp_path / "teacher")
+    for seed in (10, 9):
+        shutil.copytree(pipeline_folder, tmp_path / f"results/emoji/students/mine/{seed}/pipeline")
+    (tmp_path / "results/emoji/students/begun/0").mkdir(parents=True)
     return tmp_path

@@ -1,7 +1,6 @@
 """One picture by teacher and student."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +15,6 @@ from randcond.settings.config import Config, read_config
 from randcond.teachers.stable_diffusion import decode, draw_latents, load_pipeline
 
 WISH = Wish(prompt="a tiger", seed=3, steps=3, guidance_scale=2.0)
-
-
-@pytest.fixture
-def world(pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: a configuration, a teacher, and two finished students of one run."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "config").mkdir()
-    sampling = {"steps": 2, "seed": 7}
-    (tmp_path / "config/config.yaml").write_text(json.dumps({"teacher": "teacher", "sampling": sampling}))
-    shutil.copytree(pipeline_folder, tmp_path / "teacher")
-    for seed in (10, 9):
-        shutil.copytree(pipeline_folder, tmp_path / f"results/emoji/students/mine/{seed}/pipeline")
-    (tmp_path / "results/emoji/students/begun/0").mkdir(parents=True)
-    return tmp_path
 
 
 def config() -> Config:
@@ -49,27 +34,27 @@ def scheduler(folder: Path, kind: type) -> None:
     (folder / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", kind.__name__]}))
 
 
-def test_students_by_name(world: Path) -> None:
+def test_students_by_name(students: Path) -> None:
     assert list(finished.finished(config())) == ["mine/9", "mine/10"]
     assert finished.find(config(), "mine") == "mine/9"
     assert finished.find(config(), "mine/10") == "mine/10"
 
 
-def test_the_picture_is_that_of_the_evaluation(world: Path) -> None:
-    pipeline = finished.load(world / "teacher", world / "teacher")
+def test_the_picture_is_that_of_the_evaluation(students: Path) -> None:
+    pipeline = finished.load(students / "teacher", students / "teacher")
     drawn = finished.draw("teacher", pipeline, WISH)
-    fresh = load_pipeline(world / "teacher")
+    fresh = load_pipeline(students / "teacher")
     expected = decode(fresh, draw_latents(fresh, ["a tiger"], 0, 3, 3, 2.0))[0].permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(np.asarray(drawn.image), expected)
     assert drawn.parameters == sum(one.numel() for one in fresh.unet.parameters())
     assert drawn.seconds > 0
 
 
-def test_a_scheduler_of_the_students_own_is_kept_and_draws_the_same_twice(world: Path) -> None:
+def test_a_scheduler_of_the_students_own_is_kept_and_draws_the_same_twice(students: Path) -> None:
     student = finished.finished(config())["mine/9"]
-    assert isinstance(finished.load(student, world / "teacher").scheduler, PNDMScheduler)
+    assert isinstance(finished.load(student, students / "teacher").scheduler, PNDMScheduler)
     scheduler(student, LCMScheduler)
-    pipeline = finished.load(student, world / "teacher")
+    pipeline = finished.load(student, students / "teacher")
     assert isinstance(pipeline.scheduler, LCMScheduler)
     torch.manual_seed(1)
     first = finished.draw("mine", pipeline, WISH)
@@ -79,19 +64,19 @@ def test_a_scheduler_of_the_students_own_is_kept_and_draws_the_same_twice(world:
     np.testing.assert_array_equal(np.asarray(first.image), np.asarray(second.image))
     assert torch.equal(before, torch.get_rng_state())
     # one that the teacher has as well is only what both came with: the evaluation draws by PNDM
-    scheduler(world / "teacher", LCMScheduler)
-    assert isinstance(finished.load(student, world / "teacher").scheduler, PNDMScheduler)
+    scheduler(students / "teacher", LCMScheduler)
+    assert isinstance(finished.load(student, students / "teacher").scheduler, PNDMScheduler)
 
 
-def test_no_such_scheduler(world: Path) -> None:
+def test_no_such_scheduler(students: Path) -> None:
     student = finished.finished(config())["mine/9"]
-    scheduler(world / "teacher", LCMScheduler)
+    scheduler(students / "teacher", LCMScheduler)
     (student / "scheduler/scheduler_config.json").write_text("{")
     with pytest.raises(SystemExit, match="mine/9/pipeline: no whole Stable Diffusion pipeline"):
         draw.main(["--prompt", "a", "--run", "mine"])
 
 
-def test_teacher_alone_and_beside_a_student(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_teacher_alone_and_beside_a_student(students: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw.main(["--prompt", "a tiger on a red background"])
     first, numbers, path = capsys.readouterr().out.splitlines()
     assert first == "the teacher alone; students to name by RUN=...: mine/9, mine/10"
@@ -127,21 +112,21 @@ def test_teacher_alone_and_beside_a_student(world: Path, capsys: pytest.CaptureF
         (["--prompt", "a", "--configfile", "none.yaml"], "none.yaml: no such file"),
     ],
 )
-def test_what_cannot_be_drawn_is_one_line(world: Path, options: list[str], said: str) -> None:
+def test_what_cannot_be_drawn_is_one_line(students: Path, options: list[str], said: str) -> None:
     with pytest.raises(SystemExit, match=f"^error: .*{said}") as caught:
         draw.main(options)
     assert "\n" not in str(caught.value)
-    assert not (world / "results/emoji/drawn").exists()
+    assert not (students / "results/emoji/drawn").exists()
 
 
-def test_a_corrupt_pipeline_is_one_line(world: Path) -> None:
-    weights = world / "results/emoji/students/mine/9/pipeline/unet/diffusion_pytorch_model.safetensors"
+def test_a_corrupt_pipeline_is_one_line(students: Path) -> None:
+    weights = students / "results/emoji/students/mine/9/pipeline/unet/diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(SystemExit, match="mine/9/pipeline: no whole Stable Diffusion pipeline"):
         draw.main(["--prompt", "a", "--run", "mine"])
 
 
-def test_names_of_files_are_fit_for_any_filesystem(world: Path) -> None:
+def test_names_of_files_are_fit_for_any_filesystem(students: Path) -> None:
     wish = WISH.model_copy(update={"prompt": '../虎 & "x" ' + "y" * 500})
     path = draw.path_of(config(), wish, ["mine/9"])
     assert path.parent == Path("results/emoji/drawn")

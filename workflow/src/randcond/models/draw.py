@@ -26,12 +26,13 @@ _SIZE = 256  # pixels of a picture's side, at least
 
 def side_by_side(prompt: str, pictures: list[Drawn]) -> Image.Image:
     """One picture of all: the prompt at the left, below each its name and numbers."""
-    images = [_enlarged(one.image) for one in pictures]
+    images = [enlarged(one.image) for one in pictures]
     captions = [f"{one.name}\n{one.numbers}" for one in pictures]
     return draw_grid(FilledGrid("", "", "", captions, [GridRow(shown(prompt), None, images)]))
 
 
-def _enlarged(image: Image.Image) -> Image.Image:
+def enlarged(image: Image.Image) -> Image.Image:
+    """A small picture with pixels that can be seen."""
     factor = max(1, _SIZE // image.width)
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
