@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: draw model demo reproduce smoke test test-all unit workflow lint format schema report pdf compare teacher record restore share provenance plan assets-check rehearse clean
+.PHONY: draw model demo export reproduce smoke test test-all unit workflow lint format schema report pdf compare teacher record restore share provenance plan assets-check rehearse clean
 
 # By the environment, to which make exports them, so that no quote in a prompt reaches the shell.
 draw: .venv/ready  ## one picture: make draw PROMPT="a tiger on a red background" [RUN=seen-rc-pool] [SEED=1]
@@ -16,6 +16,10 @@ model: .venv/ready  ## a student to hand on, with a model card: make model RUN=s
 
 demo: .venv-demo/ready  ## a page at 127.0.0.1 on which teacher and students draw; its packages beside .venv
 	@.venv-demo/bin/python -m randcond.models.demo $(if $(CONFIG),--configfile $(CONFIG))
+
+export: .venv-export/ready  ## a student's UNet, checked: make export RUN=seen-rc-pool [FORMAT=onnx or openvino]
+	@HF_HUB_OFFLINE=1 .venv-export/bin/python -m randcond.models.export $(if $(CONFIG),--configfile $(CONFIG)) \
+		--run="$(or $(RUN),$(error say which: make export RUN=...))" --format="$(or $(FORMAT),onnx)"
 
 reproduce: .venv/ready  ## everything, from the prompts to results/emoji/report/index.html
 	snakemake --cores all

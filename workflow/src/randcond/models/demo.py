@@ -139,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
         server = serve(read_config([Path("config/config.yaml"), *arguments.configfile]), arguments.port)
         print(f"{server.local_url} (Ctrl-C ends it)", flush=True)
         server.block_thread()
-    except UserError as error:
+    except (UserError, OSError) as error:  # gradio's own of a port that is taken names it
         sys.exit(f"error: {error}")
 
 
