@@ -7,6 +7,7 @@ nearly all. :func:`with_exported` draws with what was written, and the check dra
 import argparse
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -110,15 +111,17 @@ def write(pipeline: StableDiffusionPipeline, kind: str, folder: Path) -> None:
         _imported(name)
     folder.mkdir()
     batch = {0: torch.export.Dim("batch")}
-    program = torch.onnx.export(
-        _Plain(pipeline.unet).eval(),
-        _example(pipeline),
-        input_names=INPUTS,
-        output_names=["prediction"],
-        dynamic_shapes={"sample": batch, "timestep": {}, "encoder_hidden_states": batch},
-        dynamo=True,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that both inputs share one free axis, which is what is meant
+        program = torch.onnx.export(
+            _Plain(pipeline.unet).eval(),
+            _example(pipeline),
+            input_names=INPUTS,
+            output_names=["prediction"],
+            dynamic_shapes={"sample": batch, "timestep": {}, "encoder_hidden_states": batch},
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None  # as it is of the newer exporter
     program.save(folder / "unet.onnx", external_data=True)
     if kind == "openvino":
