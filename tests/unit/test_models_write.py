@@ -30,15 +30,15 @@ from randcond.models import card, write
 from randcond.models.finished import load
 from randcond.prompts.table import write_prompts
 from randcond.samples.images import encoded, write_images
+from randcond.settings.experiments import Run
 from randcond.students.distil import save_pipeline
 from randcond.teachers.stable_diffusion import load_pipeline
 
 ROOT = Path(__file__).parents[2]
 FULL = ROOT / "docs/full"
-RUN = {
-    "student": "b-base", "init": "copied", "prompts": "captions", "rows": "seen", "size": None, "images": "rendered",
-    "random_conditioning": {"kind": "exponential", "rate": 5.0}, "texts": ["unseen", "pool"], "features": "blocks",
-}  # fmt: skip
+RUN = Run.model_validate(
+    {"rows": "seen", "random_conditioning": {"kind": "exponential", "rate": 5.0}, "texts": ["unseen", "pool"]}
+).model_dump()
 LICENCE = {"license": "cc-by-sa-4.0", "base_model": None}
 LOG = "x INFO mine/0: 5 parameters, D has 612 pairs, C 9657 texts, 800 steps\n"
 DRAW = {"num_inference_steps": 3, "guidance_scale": 2.0}
@@ -51,6 +51,11 @@ def student_of(teacher: Path, name: str, folder: Path) -> Path:
     torch.manual_seed(1)
     save_pipeline(pipeline, build_student(pipeline.unet, name, "random"), folder)
     return folder
+
+
+def made(**run: object) -> card.Made:
+    """Where a student of a run is from."""
+    return card.Made("mine", Run.model_validate(run).model_dump(), 0, "teacher", (612, 9657, 800), None)
 
 
 @pytest.fixture
@@ -154,6 +159,17 @@ def test_no_text_of_others_is_markup(prompt: str) -> None:
     assert {one.type for one in paragraph.children} <= {"text", "text_special"}
     assert "".join(one.content for one in paragraph.children) == " ".join(prompt.split())
     assert not re.search(r"(?<!\\)\|", escaped)  # which ends a table's cell
+
+
+def test_every_kind_of_run_is_told_in_words() -> None:
+    rows = {name: made(student="c-base", init=name) for name in ("inherited", "random")}
+    assert "inherited" in rows["inherited"].weights and "random" in rows["random"].weights
+    assert made().c == "none: texts are not swapped" and made().trajectories is None
+    all_of_them = made(trajectories={"share": 1.0, "guidance": 2.0}, texts=["pool"])
+    assert all_of_them.d.startswith("none: all pairs are") and all_of_them.c == "9,657 texts: D's own, a large pool"
+    assert all_of_them.trajectories == "100% of each batch, guidance 2"
+    for prompts, images in (("llm", "rendered"), ("captions", "real"), ("captions", "real-augmented")):
+        assert made(prompts=prompts, images=images).d.startswith("612 pairs: ")
 
 
 def test_a_card_without_a_log_says_so(arguments: Namespace) -> None:

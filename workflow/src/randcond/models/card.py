@@ -23,6 +23,11 @@ _LICENCE = (
     "license_link",
 )  # as the hub spells them; the last two where it is none of its list
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
+_INIT = {
+    "copied": "the teacher's layers copied",
+    "inherited": "the teacher's most important channels inherited",
+    "random": "random weights at the start",
+}
 _NOT_KNOWN = "size not recorded"
 _TEXTS = {"unseen": "those of the concepts held out", "pool": "a large pool", "llm": "more by the language model"}
 _IMAGES = {
@@ -52,11 +57,19 @@ class Made:
     @property
     def weights(self) -> str:
         """Where its weights came from."""
-        return {"copied": "the teacher's weights copied", "random": "random weights at the start"}[self.run["init"]]
+        return _INIT[self.run["init"]]
+
+    @property
+    def trajectories(self) -> str | None:
+        """What came off the teacher's own trajectories, in words; None for nothing."""
+        given = self.run["trajectories"]
+        return given and f"{100 * given['share']:g}% of each batch, guidance {given['guidance']:g}"
 
     @property
     def d(self) -> str:
         """D in words."""
+        if self.run["trajectories"] and self.run["trajectories"]["share"] == 1:
+            return "none: all pairs are of the teacher's own trajectories"
         size = f"{self.sizes[0]:,} pairs" if self.sizes else _NOT_KNOWN
         prompts = {"captions": "the world's captions", "llm": "prompts by a language model"}[self.run["prompts"]]
         rows = {"all": "", "seen": ", those that name no concept held out"}[self.run["rows"]]
@@ -65,7 +78,7 @@ class Made:
     @property
     def c(self) -> str:
         """C in words."""
-        if self.p == "none":
+        if self.p == "none" and not self.run["trajectories"]:
             return "none: texts are not swapped"
         size = f"{self.sizes[1]:,} texts" if self.sizes else _NOT_KNOWN
         return f"{size}: " + ", ".join(["D's own", *(_TEXTS[one] for one in self.run["texts"])])
