@@ -171,7 +171,7 @@ def test_a_stage_has_one_name_in_three_places() -> None:
     rooms = (
         "prompts",
         "renders",
-        \"sensitivity\",
+        "sensitivity",
         "students",
         "samples",
         "scores",
