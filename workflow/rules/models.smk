@@ -9,7 +9,7 @@ rule model:
         teacher=TEACHER,
         teacher_files=files_of(TEACHER),
         pipeline=pipeline_of,
-        prompts=rules.prompts.output.evaluation,
+        prompts=rules.evaluation_prompts.output[0],
         scores=beside_teacher(f"{OUT}/scores"),
         costs=beside_teacher(f"{OUT}/costs"),
         samples=samples_beside_teacher,
