@@ -83,6 +83,7 @@ def problem(setting: Setting, batch: int, folder: Path, rehearsed: bool, device:
     recipe = SimpleNamespace(mixed_precision=setting.precision, gradient_checkpointing=setting.gradient_checkpointing)
     init = "copied" if setting.student in BLOCK_STUDENTS else "random"
     run = {"student": setting.student, "init": init, "images": "rendered", "features": "blocks"}
+    run["relative_features"] = False
     loss = student_and_loss(made, run, 0, recipe).to(device)
     if setting.channels_last:
         loss.student.to(memory_format=torch.channels_last)

@@ -76,7 +76,9 @@ def test_against_a_plain_computation(teacher: Teacher, student: str) -> None:
 
 def test_noise_is_added_as_the_schedule_says(teacher: Teacher) -> None:
     latents, noise, timesteps = drawn(teacher)
-    betas = torch.linspace(teacher._noise.config["beta_start"], teacher._noise.config["beta_end"], 1000)
+    schedule = teacher._noise.config
+    assert schedule["beta_schedule"] == "scaled_linear"
+    betas = torch.linspace(schedule["beta_start"] ** 0.5, schedule["beta_end"] ** 0.5, 1000).square()
     kept = torch.cumprod(1 - betas, 0)[timesteps].view(-1, 1, 1, 1)
     expected = kept.sqrt() * latents + (1 - kept).sqrt() * noise
     torch.testing.assert_close(teacher.add_noise(latents, noise, timesteps), expected)

@@ -20,7 +20,7 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 class Waiting:
-    """A Snakemake whose first job waits, before it does anything, until :meth:`end`."""
+    """A Snakemake whose job prompts waits, before it does anything, until :meth:`end`."""
 
     def __init__(self, checkout: Checkout) -> None:
         folder = checkout.folder.parent
@@ -29,7 +29,7 @@ class Waiting:
         os.mkfifo(self._go_on)
         # every shell reads this file first
         wait = f"echo > {began}; read < {self._go_on}"
-        condition = '"$BASH_EXECUTION_STRING" == *randcond.prompts.choose*'
+        condition = '"$BASH_EXECUTION_STRING" == *"randcond.prompts.choose training"*'
         (folder / "wait.sh").write_text(f"if [[ {condition} ]]; then {wait}; fi\n")
         self.process = checkout.start(*COMMAND, "--", PROMPTS, BASH_ENV=str(folder / "wait.sh"))
         began.read_text()  # until the job is there
