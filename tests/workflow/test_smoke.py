@@ -64,7 +64,7 @@ def test_changed_probability_reruns_that_run_only(edited: Checkout) -> None:
     replace(
         edited.folder / "config/experiments.yaml",
         "seen-rc-animals: {rows: seen, random_conditioning: *paper,",
-        "seen-rc-animals: {rows: seen, random_conditioning: {kind: exponential, rate: 2.0},",
+        "seen-rc-animals: {rows: seen, random_conditioning: {kind: linear, share: 0.2},",
     )
     run = "seen-rc-animals"
     assert edited.planned() == {f"student {run}", f"sample {run}", f"score {run}", "report"}

@@ -55,7 +55,7 @@ def change_probability(checkout: Checkout) -> None:
     old = f"{RUN}: {{rows: seen, random_conditioning: *paper,"
     assert text.count(old) == 1
     experiments.write_text(
-        text.replace(old, f"{RUN}: {{rows: seen, random_conditioning: {{kind: exponential, rate: 2.0}},")
+        text.replace(old, f"{RUN}: {{rows: seen, random_conditioning: {{kind: linear, share: 0.2}},")
     )
 
 
