@@ -60,13 +60,12 @@ def test_touched_code_and_comments_rerun_nothing(edited: Checkout) -> None:
     assert edited.planned() == set()
 
 
-def test_changed_probability_reruns_that_run_only(edited: Checkout) -> None:
-    replace(
-        edited.folder / "config/experiments.yaml",
-        "seen-rc-animals: {rows: seen, random_conditioning: *paper,",
-        "seen-rc-animals: {rows: seen, random_conditioning: {kind: linear, share: 0.2},",
-    )
-    run = "seen-rc-animals"
+def test_readmes_changed_probability_reruns_that_run_only(edited: Checkout) -> None:
+    experiments, run = edited.folder / "config/experiments.yaml", "seen-rc-animals"
+    (line,) = re.findall(rf"^  {run}: .*$", (edited.folder / "README.md").read_text(), re.MULTILINE)
+    changed, count = re.subn(rf"^  {run}: .*$", line, experiments.read_text(), flags=re.MULTILINE)
+    assert count == 1
+    experiments.write_text(changed)
     assert edited.planned() == {f"student {run}", f"sample {run}", f"score {run}", "report"}
 
 
