@@ -12,6 +12,7 @@ from randcond.jobs.yaml_file import read_yaml
 from randcond.settings.claims import load_claims
 from randcond.settings.config import check_config
 from randcond.settings.experiments import load_experiments
+from randcond.settings.own import check_own
 from randcond.settings.workflow import shards
 
 try:
@@ -22,6 +23,7 @@ try:
     everything = load_experiments(CONFIG.experiments)
     EXPERIMENTS = everything.of_grid(CONFIG.grid)
     CONFIG.check_experiments(EXPERIMENTS)
+    check_own(CONFIG, EXPERIMENTS)
     CLAIMS = load_claims(Path(CONFIG.claims))
     for claim in CLAIMS:
         claim.check_shares(everything.runs)
@@ -131,6 +133,6 @@ def unet_option(wildcards, input):
 
 
 def pipeline_of(wildcards):
-    if wildcards.run == "teacher":
+    if wildcards.run in ("teacher", "teacher-again"):
         return TEACHER
     return f"{OUT}/students/{wildcards.run}/{wildcards.seed}/pipeline"

@@ -5,6 +5,7 @@ FIGURES = f"{OUT}/figures"
 # figure 3 needs an evaluator that names what it sees
 FIGURES_OF = {
     "paper": ["digits-classifier", "digits-diffusion", "toy"],
+    "own": [],
     "emoji": ["digits-classifier", "digits-diffusion", "swapped-condition", "toy"],
 }
 

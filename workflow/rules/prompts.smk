@@ -5,7 +5,7 @@ rule evaluation_prompts:
     """The prompts that students are judged by."""
     input:
         code=code("prompts.choose", WORLD),
-        sources=sources("evaluation", "annotations"),
+        sources=sources("evaluation", "annotations", "own"),
     output:
         f"{OUT}/prompts/evaluation.parquet",
     log:
@@ -15,9 +15,11 @@ rule evaluation_prompts:
     params:
         settings=settings(
             world=CONFIG.world,
-            **CONFIG.prompts.model_dump(include={"evaluation", "benchmark", "seed"}),
+            **CONFIG.prompts.model_dump(
+                include={"evaluation", "benchmark", "held_out", "seed"}
+            ),
         ),
-        sources=sources_option("evaluation", "annotations"),
+        sources=sources_option("evaluation", "annotations", "own"),
     shell:
         "python -m randcond.prompts.choose evaluation --settings {params.settings:q} --sources {params.sources:q}"
         " --evaluation {output:q} --log {log:q}"
@@ -27,7 +29,7 @@ rule prompts:
     """D's prompts and the text pool of one draw."""
     input:
         code=code("prompts.choose", WORLD),
-        sources=sources("captions", "texts"),
+        sources=sources("captions", "texts", "own"),
         evaluation=rules.evaluation_prompts.output[0],
     output:
         captions=f"{OUT}/prompts/{{draw}}/captions.parquet",
@@ -42,10 +44,17 @@ rule prompts:
             world=CONFIG.world,
             draw=int(w.draw),
             **CONFIG.prompts.model_dump(
-                include={"count", "pool", "max_characters", "expected", "seed"}
+                include={
+                    "count",
+                    "pool",
+                    "max_characters",
+                    "expected",
+                    "held_out",
+                    "seed",
+                }
             ),
         ),
-        sources=sources_option("captions", "texts"),
+        sources=sources_option("captions", "texts", "own"),
     shell:
         "python -m randcond.prompts.choose training --settings {params.settings:q} --sources {params.sources:q}"
         " --evaluation {input.evaluation:q} --captions {output.captions:q} --pool {output.pool:q}"

@@ -23,7 +23,7 @@ rule report:
         paper="config/paper_results.csv",
         claims=CONFIG.claims,
         prompts=rules.evaluation_prompts.output[0],
-        llm=f"{OUT}/prompts/{draw_of(CONFIG.seeds[0])}/llm.json",
+        llm=llm_summaries(),
         counts=f"{OUT}/prompts/{draw_of(CONFIG.seeds[0])}/summary.json",
         calibration=calibration(),
         scores=[f"{OUT}/scores/{run}/{seed}.json" for run, seed in SCORED],
@@ -57,11 +57,12 @@ rule report:
         calibration=lambda w, input: (
             ["--calibration", *input.calibration] if input.calibration else []
         ),
+        llm=lambda w, input: ["--llm-summary", *input.llm] if input.llm else [],
         curve=lambda w, input: ["--sensitivity", *input.curve] if input.curve else [],
     shell:
         "python -m randcond.report --settings {params.settings:q} --scores {input.scores:q} --along {input.along:q}"
         " --costs {input.costs:q} --histories {input.histories:q} --samples {input.samples:q} --prompts {input.prompts:q}"
-        " --llm-summary {input.llm:q} --prompts-summary {input.counts:q} {params.calibration:q} {params.curve:q} --figures {input.figures:q}"
+        " {params.llm:q} --prompts-summary {input.counts:q} {params.calibration:q} {params.curve:q} --figures {input.figures:q}"
         " --benchmarks {params.benchmarks:q} --logs {params.logs:q} --output {output:q} --log {log:q}"
 
 

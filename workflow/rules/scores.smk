@@ -19,12 +19,12 @@ rule check_evaluators:
 
 
 rule reference:
-    """Features of the real images, the prompts and the classes."""
+    """Features of what samples are held against: real images, the prompts and the classes, or the teacher's own samples."""
     input:
         code=code("scores.score", f"scores.{CONFIG.world}"),
         evaluator=EVALUATORS,
         evaluator_files=files_of(*EVALUATORS),
-        images=rules.real_images.output[0],
+        images=reference_images(),
         prompts=rules.evaluation_prompts.output[0],
     output:
         f"{OUT}/scores/reference.safetensors",

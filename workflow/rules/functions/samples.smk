@@ -12,7 +12,10 @@ def sample_count(run):
 
 
 def sample_settings(wildcards):
-    return settings(**CONFIG.sampling.model_dump(), count=sample_count(wildcards.run))
+    how = CONFIG.sampling.model_dump()
+    if wildcards.run == "teacher-again":
+        how["seed"] += 1  # what the teacher draws from other noise
+    return settings(**how, count=sample_count(wildcards.run))
 
 
 def sample_shards(run, seed, point=None):

@@ -19,6 +19,17 @@ def score_settings(wildcards):
     )
 
 
+def reference_images():
+    """What samples are held against: real images, or in one's own world the teacher's from other noise and from the same."""
+    if CONFIG.world != "own":
+        return [rules.real_images.output[0]]
+    return [
+        shard
+        for run in ("teacher-again", "teacher")
+        for shard in sample_shards(run, CONFIG.seeds[0])
+    ]
+
+
 def along_scores():
     """Scores of all that is kept along the trainings of the runs that the configuration names."""
     return [

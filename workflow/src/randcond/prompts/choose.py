@@ -17,8 +17,9 @@ from randcond.worlds import load_world
 
 def _evaluation(arguments: argparse.Namespace) -> None:
     settings = json.loads(arguments.settings)
-    found = load_world(settings["world"]).evaluation(settings, named_paths(arguments.sources))
-    _counted("evaluation", found)
+    world = load_world(settings["world"])
+    found = world.evaluation(settings, named_paths(arguments.sources))
+    _counted("evaluation", found, world.SPLITS)
     write_prompts(arguments.evaluation, found)
 
 
@@ -28,7 +29,7 @@ def _training(arguments: argparse.Namespace) -> None:
     captions, pool = world.choose(settings, evaluation, sources)
     summary = {
         "expected": settings["expected"],
-        "captions": _counted("captions", captions),
+        "captions": _counted("captions", captions, world.SPLITS),
         "evaluation": evaluation["split"].value_counts().to_dict(),
     }
     for split, expected in settings["expected"].items():
@@ -40,10 +41,10 @@ def _training(arguments: argparse.Namespace) -> None:
     write_json(arguments.summary, summary)
 
 
-def _counted(name: str, prompts: pd.DataFrame) -> dict[str, int]:
+def _counted(name: str, prompts: pd.DataFrame, needed: tuple[str, ...]) -> dict[str, int]:
     counts: dict[str, int] = prompts["split"].value_counts().to_dict()
-    if len(counts) < 2:
-        raise UserError(f"prompts.{name}: too few prompts; they hold {counts}, but both splits are needed")
+    if not counts.keys() >= set(needed):
+        raise UserError(f"prompts.{name}: too few prompts; they hold {counts}, but {' and '.join(needed)} are needed")
     log.info("%s: %s", name, counts)
     return counts
 

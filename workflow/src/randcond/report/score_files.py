@@ -47,13 +47,14 @@ class Share(Estimate):
 
 
 class Metrics(BaseModel):
-    """All metrics of a split. Worlds without an evaluator that names things have no ``named``."""
+    """All metrics of a split. Worlds without an evaluator that names things have no ``named``, one's own no IS."""
 
     fid: Distance
     kid: Estimate
-    is_: InceptionScore = Field(alias="is")
+    is_: InceptionScore | None = Field(default=None, alias="is")
     clip: Cosine
     named: Share | None = None
+    agreement: Cosine | None = None  # with the teacher's sample of the same prompt and noise; of one's own world
     fid_clean: Distance | None = None  # by another resize; of worlds that are scored by Inception
 
     def get(self, metric: str) -> Estimate | None:

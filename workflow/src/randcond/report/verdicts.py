@@ -17,7 +17,7 @@ from randcond.settings.claims import Claim, Pair
 
 LOWER_IS_BETTER = ("fid", "fid_clean", "kid")
 # "As good as" means not worse by more than this part of the value. CLIP scores span less of their scale than the rest.
-TOLERANCE = {"fid": 0.05, "fid_clean": 0.05, "kid": 0.05, "is": 0.05, "clip": 0.02, "named": 0.05}
+TOLERANCE = {"fid": 0.05, "fid_clean": 0.05, "kid": 0.05, "is": 0.05, "clip": 0.02, "named": 0.05, "agreement": 0.02}
 
 Verdict = Literal["reproduced", "not reproduced", "undecided", "not run"]
 Scores = Mapping[str, Mapping[int, float]]  # run -> seed -> value of the metric

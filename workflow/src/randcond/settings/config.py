@@ -26,7 +26,7 @@ class Config(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$"), AfterValidator(_no_assets)] = "emoji"
     """Name of the world's folder in ``results/``."""
-    world: Literal["emoji", "paper"] = "emoji"
+    world: Literal["emoji", "paper", "own"] = "emoji"
     """Where texts and real images come from, and how samples are scored."""
     teacher: str = "workflow/assets/emoji/teacher"
     """Folder of the teacher, a diffusers pipeline."""

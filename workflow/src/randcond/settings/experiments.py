@@ -31,8 +31,8 @@ def _valid_probability(settings: dict[str, Any] | None) -> dict[str, Any] | None
 
 
 def _no_teacher(name: str) -> str:
-    if name == "teacher":
-        raise ValueError("a run cannot be called teacher; the tables use that name for the teacher itself")
+    if name in ("teacher", "teacher-again"):
+        raise ValueError(f"a run cannot be called {name}; that is the teacher itself")
     return name
 
 

@@ -12,6 +12,8 @@ Precision = Literal["no", "fp16", "bf16"]
 class Sources(Section):
     """Files of the world that are not part of the project, by path; an asset's is ``results/assets/<asset>``."""
 
+    own: str | None = None
+    """Texts of the world ``own``: a ``.txt`` with one a line, or a ``.csv`` or ``.parquet`` with a column ``text``."""
     captions: str | None = None
     """Zip with metadata.csv (file_name, text) and the real images of D's prompts, or a folder that holds one."""
     evaluation: str | None = None

@@ -49,6 +49,9 @@ class Prompts(Section):
     """Texts drawn from ``sources.texts``; none: all that the world has."""
     max_characters: Positive = 1000
     """Longest text of the pool; a text encoder reads far fewer."""
+    held_out: list[Annotated[str, Field(min_length=1)]] = []
+    """Words of the world ``own``, or words in a row: their texts are in the text pool
+    alone, without an image, and are scored apart."""
     expected: dict[Literal["seen", "unseen"], Positive] = {}
     """The paper's counts of D, reported beside ours."""
     seed: Seed = 0

@@ -68,6 +68,9 @@ def protocol(config: dict[str, Any]) -> dict[str, Any]:
             "as is",
         )
     more = {"sampling precision": sampling["precision"], "training steps": config["distillation"]["steps"]}
+    held_against: dict[str, Any] = {"real images per prompt": scoring["real_per_prompt"]}
+    if config["world"] == "own":
+        held_against = {"held against": "the teacher's samples from other noise, one a prompt"}
     return {
         "scheduler": "PNDM",
         "steps": sampling["steps"],
@@ -75,7 +78,7 @@ def protocol(config: dict[str, Any]) -> dict[str, Any]:
         "weights": config["distillation"]["weights"],
         "image format": stored,
         "features": f"{features}, {scaled}",
-        "real images per prompt": scoring["real_per_prompt"],
+        **held_against,
         "sampling seed": sampling["seed"],
         **(more if config["inception"] else {}),
     }

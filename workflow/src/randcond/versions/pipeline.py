@@ -20,8 +20,8 @@ RUN, ALL = "{run}", ("",)
 READS: dict[str, tuple[str, ...]] = {
     "fetch_llm": (),
     "fetch_asset": (),
-    "evaluation_prompts": ("prompts.evaluation", "prompts.benchmark", "prompts.seed"),
-    "prompts": tuple(f"prompts.{name}" for name in ("count", "pool", "max_characters", "expected", "seed")),
+    "evaluation_prompts": ("prompts.evaluation", "prompts.benchmark", "prompts.held_out", "prompts.seed"),
+    "prompts": tuple(f"prompts.{name}" for name in ("count", "pool", "max_characters", "expected", "held_out", "seed")),
     "llm_prompts": ("prompts.llm",),
     "render": ("rendering", "prompts.count"),
     "student": (RUN, "distillation", "prompts.count"),

@@ -22,9 +22,11 @@ class World(Protocol):
 
     Attributes:
         REASONS: Why ``screen`` leaves a line out.
+        SPLITS: What the evaluation prompts and every D must hold some of.
     """
 
     REASONS: tuple[str, ...]
+    SPLITS: tuple[str, ...]
 
     def evaluation(self, settings: dict[str, Any], sources: Sources) -> pd.DataFrame:
         """The evaluation prompts, of the settings ``prompts``."""

@@ -46,6 +46,7 @@ TEMPLATES = (
 )
 
 REASONS = ("empty", "length", "unknown word", "no single concept")  # why a written line is left out
+SPLITS = ("seen", "unseen")  # all that every draw must hold
 
 _WORDS = range(3, 15)  # words of a written caption
 _CANVAS = 32

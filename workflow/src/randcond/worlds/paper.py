@@ -17,6 +17,7 @@ from randcond.worlds.lines import clean
 from randcond.worlds.texts import sample_texts
 
 REASONS = ("empty", "length", "strange characters")  # why a written line is left out
+SPLITS = ("seen", "unseen")  # all that every draw must hold
 
 _WORDS = range(3, 61)  # words of a written caption; the text encoder reads 77 tokens
 

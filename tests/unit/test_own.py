@@ -1,0 +1,242 @@
+"""The world of one's own: texts from files, what is held out, and scores against the teacher's own samples."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from randcond.jobs.errors import UserError
+from randcond.jobs.yaml_file import read_yaml
+from randcond.scores import own as scores
+from randcond.settings.config import Config, check_config
+from randcond.settings.experiments import load_experiments
+from randcond.settings.own import check_own, check_teacher
+from randcond.worlds import load_world, own
+
+ROOT = Path(__file__).parents[2]
+
+TEXTS = [f"a {colour} {thing}" for colour in ("red", "blue", "white") for thing in ("cup", "tiger", "polar bear")]
+ASKED: dict[str, Any] = {"evaluation": 3, "count": 2, "held_out": ["tiger", "Polar bear"], "seed": 5, "draw": 0}
+
+
+def written(folder: Path, suffix: str, texts: list[str]) -> dict[str, Path]:
+    path = folder / f"texts{suffix}"
+    if suffix == ".txt":
+        path.write_text("\n".join(texts), encoding="utf-8")
+    elif suffix == ".csv":
+        pd.DataFrame({"id": range(len(texts)), "text": texts}).to_csv(path, index=False)
+    else:
+        pd.DataFrame({"text": texts}).to_parquet(path)
+    return {"own": path}
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".parquet"])
+def test_each_text_is_evaluated_rendered_or_in_the_pool(tmp_path: Path, suffix: str) -> None:
+    # repeated, blank and untidy lines are one text or none
+    sources = written(tmp_path, suffix, [*TEXTS, "", "  a red   cup ", TEXTS[3]])
+    evaluation = own.evaluation(ASKED, sources)
+    captions, pool = own.choose(ASKED, evaluation, sources)
+    assert (len(evaluation), len(captions)) == (3, 2)
+    assert not any("tiger" in text or "bear" in text for text in captions["text"])
+    assert sorted([*evaluation["text"], *captions["text"], *pool]) == sorted(TEXTS)
+    for text, split in [*evaluation[["text", "split"]].values, *captions[["text", "split"]].values]:
+        assert split == ("seen" if "cup" in text else "unseen")
+
+
+def test_a_draw_is_of_its_own_and_the_evaluation_is_not(tmp_path: Path) -> None:
+    sources = written(tmp_path, ".txt", [f"text number {i}" for i in range(60)])
+    asked = ASKED | {"count": 20}
+    evaluation = own.evaluation(asked, sources)
+    one, two = (own.choose(asked | {"draw": draw}, evaluation, sources)[0]["text"].tolist() for draw in (0, 1))
+    assert one != two
+    assert one == own.choose(asked, evaluation, sources)[0]["text"].tolist()
+    assert not {*one, *two} & set(evaluation["text"])
+
+
+@given(st.text("abc- ,.", max_size=12))
+def test_words_are_whole(text: str) -> None:
+    words = "".join(c if c.isalnum() else " " for c in text).split()
+    assert own.names(text, ["a"]) == ("a" in words)
+    assert own.names(text, ["a B"]) == any(pair == ("a", "b") for pair in itertools.pairwise(words))
+
+
+BAD = {
+    "no such file": ("texts.txt", None, "no such file"),
+    "another kind": ("texts.docx", b"a cup", "texts are read from"),
+    "empty": ("texts.txt", b"", "0 different texts"),
+    "one text": ("texts.txt", b"a cup\na cup\n", "1 different texts"),
+    "another encoding": ("texts.txt", "ein Bär\n".encode("latin-1") * 9, "not UTF-8"),
+    "16 bits": ("texts.csv", "text\na cup\n".encode("utf-16"), "not UTF-8"),
+    "no column": ("texts.csv", b"caption\na cup\n", "lacks the column text"),
+    "an empty table": ("texts.csv", b"", "cannot be read"),
+    "a torn table": ("texts.parquet", b"PAR1 and no more", "cannot be read"),
+    "binary": ("texts.txt", b"\x80\x02}q\x00.", "not UTF-8"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_texts_are_named(tmp_path: Path, case: str) -> None:
+    name, content, told = BAD[case]
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=told) as refused:
+        own.evaluation(ASKED, {"own": tmp_path / name})
+    assert name in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_more_than_there_is(tmp_path: Path) -> None:
+    sources = written(tmp_path, ".txt", TEXTS)
+    with pytest.raises(UserError, match=r"prompts.evaluation: 8 of the 9"):
+        own.evaluation(ASKED | {"evaluation": 8}, sources)
+    evaluation = own.evaluation(ASKED, sources)
+    with pytest.raises(UserError, match=r"prompts.count: 4 pairs .* only [0-3] different"):
+        own.choose(ASKED | {"count": 4}, evaluation, sources)
+    with pytest.raises(UserError, match="sources.own"):
+        own.evaluation(ASKED, {})
+    with pytest.raises(UserError, match="no real images"):
+        load_world("own").training_images(evaluation, 0, 0, 32, {})
+
+
+class Lookup:
+    """Features of an evaluator that has seen the images: rows of an array by the name of the archive."""
+
+    known: ClassVar[dict[str, np.ndarray]] = {}
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def image_features(self, archives: list[Path], batch: int) -> np.ndarray:
+        return np.concatenate([self.known[path.stem] for path in archives])
+
+    def text_features(self, texts: list[str]) -> np.ndarray:
+        return self.known["texts"][: len(texts)]
+
+
+@pytest.fixture
+def lookup(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+    chance = np.random.default_rng(0)
+    monkeypatch.setattr(scores, "Evaluator", Lookup)
+    teacher = chance.normal(size=(40, 6)) + 1
+    Lookup.known = {
+        "again": chance.normal(size=(40, 6)) + 1, "same": teacher, "near": teacher + 0.3 * chance.normal(size=(40, 6)),
+        "far": chance.normal(size=(40, 6)) - 1, "texts": teacher / np.linalg.norm(teacher, axis=1, keepdims=True),
+    }  # fmt: skip
+    return Lookup.known
+
+
+PROMPTS = pd.DataFrame({"text": [str(i) for i in range(40)], "split": ["seen"] * 30 + ["unseen"] * 10})
+HOW = {"batch": 8, "bootstrap": 5, "seed": 0}
+
+
+def scored(name: str, prompts: pd.DataFrame = PROMPTS) -> dict[str, Any]:
+    reference = scores.reference([Path("clip")], [Path("again.zip"), Path("same.zip")], prompts, HOW)
+    return scores.splits([Path("clip")], [Path(f"{name}.zip")], reference, prompts, HOW)
+
+
+def test_the_teacher_is_the_floor_and_the_nearer_student_the_better(lookup: dict[str, np.ndarray]) -> None:
+    found = {name: scored(name)["all"]["metrics"] for name in ("same", "near", "far")}
+    assert found["same"]["agreement"]["value"] == pytest.approx(1.0)
+    for metric in ("agreement", "clip"):
+        values = [found[name][metric]["value"] for name in ("same", "near", "far")]
+        assert values == sorted(values, reverse=True)
+    for metric in ("fid", "kid"):
+        assert found["near"][metric]["value"] < found["far"][metric]["value"]
+    unit = {name: rows / np.linalg.norm(rows, axis=1, keepdims=True) for name, rows in lookup.items()}
+    assert found["near"]["agreement"]["value"] == pytest.approx(
+        np.einsum("nd,nd->n", unit["near"], unit["same"]).mean()
+    )
+
+
+@pytest.mark.usefixtures("lookup")
+def test_splits_where_words_are_held_out() -> None:
+    assert {name: split["count"] for name, split in scored("near").items()} == {"all": 40, "seen": 30, "unseen": 10}
+    assert scored("near", PROMPTS.assign(split="seen")).keys() == {"all"}
+    assert json.dumps(scored("near"))  # plain numbers
+
+
+def test_wrong_images_are_no_score(lookup: dict[str, np.ndarray]) -> None:
+    lookup["few"] = lookup["near"][:39]
+    with pytest.raises(UserError, match="39 samples for 40 prompts"):
+        scored("few")
+    lookup["nan"] = lookup["near"].copy()
+    lookup["nan"][3, 2] = np.nan
+    with pytest.raises(UserError, match="not finite"):
+        scored("nan")
+    with pytest.raises(UserError, match="only 1 unseen prompts"):
+        scored("near", PROMPTS.assign(split=["seen"] * 39 + ["unseen"]))
+
+
+TEACHERS: dict[str, tuple[dict[str, str], str]] = {
+    "none": ({}, "no such folder"),
+    "a LoRA": ({"adapter_config.json": "{}"}, "a LoRA and no diffusers pipeline"),
+    "a LoRA's weights": ({"pytorch_lora_weights.safetensors": ""}, "a LoRA and no diffusers pipeline"),
+    "a UNet": ({"config.json": "{}"}, "one model and no diffusers pipeline"),
+    "pictures": ({"a.png": ""}, "something else"),
+    "no JSON": ({"model_index.json": "{"}, "no index of a diffusers pipeline"),
+    "a list": ({"model_index.json": "[]"}, "no index of a diffusers pipeline"),
+    "another family": ({"model_index.json": '{"_class_name": "FluxPipeline"}'}, "a FluxPipeline; known are"),
+    "pickles in it": (
+        {"model_index.json": '{"_class_name": "StableDiffusionPipeline"}', "unet/diffusion_pytorch_model.bin": ""},
+        "no safetensors weights",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TEACHERS)
+def test_what_is_no_teacher_is_named(tmp_path: Path, case: str) -> None:
+    files, told = TEACHERS[case]
+    folder = tmp_path / "teacher"
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    with pytest.raises(UserError, match=told) as refused:
+        check_teacher(folder)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("name", "told"), [("model.ckpt", "a pickle"), ("model.safetensors", "from_single_file")])
+def test_a_file_is_no_teacher(tmp_path: Path, name: str, told: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match=told):
+        check_teacher(tmp_path / name)
+
+
+def own_config(**changes: Any) -> Config:
+    return check_config(
+        read_yaml(ROOT / "config/config.yaml", "c") | read_yaml(ROOT / "config/own.yaml", "c") | changes
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"sources": {}}, "sources.own: name the file"),
+        ({"sources": {"own": "config/none.txt"}}, "config/none.txt: no such file"),
+        ({"teacher": "config"}, "something else"),
+        ({"evaluator": "config"}, "no open_clip_config.json"),
+        ({"experiments": "config/experiments.yaml"}, "no real images"),
+    ],
+)
+def test_the_template_is_right_and_what_it_lacks_is_named(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], told: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    right, wrong = own_config(), own_config(**changes)
+    check_own(right, load_experiments(right.experiments))
+    with pytest.raises(UserError, match=told):
+        check_own(wrong, load_experiments(wrong.experiments))
+
+
+def test_written_prompts_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    asking = tmp_path / "experiments.yaml"
+    asking.write_text((ROOT / "config/own_experiments.yaml").read_text().replace("{texts: [pool],", "{prompts: llm,"))
+    with pytest.raises(UserError, match=r"runs\.base: the own world has no written prompts"):
+        check_own(own_config(), load_experiments(str(asking)))

@@ -1,0 +1,115 @@
+"""Scores without real images: a student's samples against the teacher's, in the features of a CLIP of one's choice.
+
+FID and KID are distances to the teacher's samples from other noise, so that the teacher's own row is the floor: it says
+how far two sets of the same model are apart. Agreement is the cosine of a sample and the teacher's of the same prompt
+and noise.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from randcond.jobs.errors import UserError
+from randcond.scores.evaluator import Evaluator
+from randcond.scores.metrics import FidToReference, error95, fid, kid
+
+
+def reference(
+    evaluators: Sequence[Path], images: Sequence[Path], prompts: pd.DataFrame, settings: dict[str, Any]
+) -> dict[str, np.ndarray]:
+    """Directions of the teacher's samples and of the texts.
+
+    Args:
+        evaluators: One CLIP in open_clip's format.
+        images: The teacher's samples from other noise, then as many zips of those from the students' noise.
+        prompts: The evaluation prompts.
+        settings: ``batch``, how many images are read at once.
+
+    Returns:
+        ``images`` (other noise), ``teacher`` (the same noise) and ``prompts``, each (prompts, width), of length 1.
+
+    Raises:
+        UserError: If there is not one sample a prompt of each kind.
+    """
+    evaluator, texts = Evaluator(evaluators[0]), prompts["text"].tolist()
+    half = len(images) // 2
+    found = {
+        "images": _unit(evaluator.image_features(list(images[:half]), settings["batch"])),
+        "teacher": _unit(evaluator.image_features(list(images[half:]), settings["batch"])),
+        "prompts": evaluator.text_features(texts),
+    }
+    for name, array in found.items():
+        if len(array) != len(texts):
+            raise UserError(f"{images[0]}: {len(array)} {name} for {len(texts)} prompts; delete it and run again")
+    return found
+
+
+def features(evaluators: Sequence[Path], images: Sequence[Path], batch: int) -> dict[str, np.ndarray]:
+    """The evaluator's features of the images of the zips."""
+    return {"images": Evaluator(evaluators[0]).image_features(list(images), batch)}
+
+
+def splits(
+    evaluators: Sequence[Path],
+    images: Sequence[Path],
+    reference: dict[str, np.ndarray],
+    prompts: pd.DataFrame,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Scores of all prompts' samples and, where words are held out, of seen and unseen ones.
+
+    Raises:
+        UserError: If there is not one sample a prompt, or a feature is not finite.
+    """
+    drawn = features(evaluators, images, settings["batch"])["images"]
+    if len(drawn) != len(prompts):
+        raise UserError(f"{images[0]}: {len(drawn)} samples for {len(prompts)} prompts; draw them again")
+    if not np.isfinite(drawn).all():
+        raise UserError(f"{images[0]}: the evaluator's features are not finite; look at the samples")
+    wanted = {"images", "teacher", "prompts"}
+    if wanted - reference.keys() or any(reference[name].shape != drawn.shape for name in wanted):
+        raise UserError("scores/reference.safetensors: made for other prompts or by another evaluator; delete it")
+    unit, split = _unit(drawn), prompts["split"].to_numpy()
+    names = ["all", *(["seen", "unseen"] if (split == "unseen").any() else [])]
+    found: dict[str, Any] = {}
+    for name in names:
+        chosen = np.ones(len(split), bool) if name == "all" else split == name
+        if chosen.sum() < 2:
+            raise UserError(f"prompts.evaluation: only {chosen.sum()} {name} prompts; scores need at least 2")
+        found[name] = {
+            "count": int(chosen.sum()),
+            "reference_count": int(chosen.sum()),
+            "metrics": _metrics(
+                unit[chosen],
+                {key: reference[key][chosen] for key in wanted},
+                *(settings["bootstrap"], settings["seed"]),
+            ),
+        }
+    return found
+
+
+def _metrics(unit: np.ndarray, reference: dict[str, np.ndarray], rounds: int, seed: int) -> dict[str, dict[str, float]]:
+    # of length sqrt(width), so that KID's kernel is (cos + 1)^3
+    scale = unit.shape[1] ** 0.5
+    drawn, real = scale * unit, scale * reference["images"]
+    to_reference = FidToReference(real)
+    clip, agreement = ((unit * reference[name]).sum(1) for name in ("prompts", "teacher"))
+    statistics: dict[str, tuple[float, Callable[[np.ndarray], float]]] = {
+        "fid": (fid(drawn, real), lambda i: to_reference(drawn[i])),
+        "kid": (kid(drawn, real, seed), lambda i: kid(drawn[i], real, seed, 1, len(drawn))),
+        "clip": (float(clip.mean()), lambda i: float(clip[i].mean())),
+        "agreement": (float(agreement.mean()), lambda i: float(agreement[i].mean())),
+    }
+    count = len(unit)
+    return {
+        name: {"value": value, "error95": error95(statistic, count, rounds, seed)}
+        for name, (value, statistic) in statistics.items()
+    }
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    unit: np.ndarray = features / np.linalg.norm(features, axis=1, keepdims=True)
+    return unit
