@@ -4,6 +4,8 @@ from typing import Protocol
 
 import torch
 
+CLEAN = -1  # as a timestep: no noise at all
+
 
 class Solver(Protocol):
     """One step of a sampler, for states that are at timesteps of their own."""
@@ -22,7 +24,8 @@ class DDIM:
     """
 
     def __init__(self, alphas_cumprod: torch.Tensor, v_prediction: bool = False) -> None:
-        self._kept, self._v = alphas_cumprod.float(), v_prediction
+        # one more at the end, where CLEAN looks
+        self._kept, self._v = torch.cat([alphas_cumprod.float(), torch.ones(1)]), v_prediction
 
     def __call__(
         self, states: torch.Tensor, predicted: torch.Tensor, timesteps: torch.Tensor, following: torch.Tensor
