@@ -136,7 +136,7 @@ FLOORS = {
     **dict.fromkeys(("assets", "prompts"), 5),
     **dict.fromkeys(("renders", "sensitivity", "samples", "scores", "costs"), 6),
     **dict.fromkeys(("students", "figures", "make_teacher"), 7),
-    **dict.fromkeys(("report", "planning"), 8),
+    **dict.fromkeys(("faster", "report", "planning"), 8),
     "models": 9,
 }
 
@@ -173,6 +173,7 @@ def test_a_stage_has_one_name_in_three_places() -> None:
         "renders",
         "sensitivity",
         "students",
+        "faster",
         "samples",
         "scores",
         "costs",

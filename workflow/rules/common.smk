@@ -13,7 +13,7 @@ from randcond.settings.claims import load_claims
 from randcond.settings.config import check_config
 from randcond.settings.experiments import load_experiments
 from randcond.settings.own import check_own
-from randcond.settings.workflow import shards
+from randcond.settings.workflow import drawing, shards
 
 try:
     # Snakemake has read them, but a setting that stands there twice is silently the last
@@ -33,6 +33,8 @@ except UserError as error:
 
 OUT = f"results/{CONFIG.name}"
 RUNS = [run for run in EXPERIMENTS.runs if not CONFIG.only or run in CONFIG.only]
+# what is scored beside the runs: students that were made faster, and what is drawn in other steps
+MORE = [name for name in EXPERIMENTS.more if not CONFIG.only or name in CONFIG.only]
 TEACHER = CONFIG.teacher
 EVALUATORS = [CONFIG.evaluator, *([CONFIG.inception] if CONFIG.inception else [])]
 # relative, so that a checkout can be moved or copied without running anything again
@@ -133,6 +135,29 @@ def unet_option(wildcards, input):
 
 
 def pipeline_of(wildcards):
-    if wildcards.run in ("teacher", "teacher-again"):
+    """The pipeline that draws what is scored under the name ``wildcards.run``."""
+    name = EXPERIMENTS.pipeline(wildcards.run)
+    if name in ("teacher", "teacher-again"):
         return TEACHER
-    return f"{OUT}/students/{wildcards.run}/{wildcards.seed}/pipeline"
+    return student_pipeline(name, wildcards.seed)
+
+
+def student_pipeline(name, seed):
+    """Of a run's student, or of one that was made faster."""
+    return f"{OUT}/{stage_of(name)}/{name}/{seed}/pipeline"
+
+
+def stage_of(name):
+    """The stage that trains what a name stands for."""
+    return "faster" if name in EXPERIMENTS.faster else "students"
+
+
+def seeds_of(name):
+    """The seeds of all that is scored under a name."""
+    student = EXPERIMENTS.student(name)
+    return CONFIG.seeds[:1] if student == "teacher" else CONFIG.seeds_of(student)
+
+
+def drawn_otherwise(name):
+    """How what is scored under a name is drawn otherwise than ``sampling`` says."""
+    return drawing(EXPERIMENTS.model_dump(), name, CONFIG.sampling.guidance_scale)

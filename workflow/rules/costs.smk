@@ -1,3 +1,6 @@
+include: "functions/costs.smk"
+
+
 rule cost:
     """What a run's student costs: parameters, operations, bytes, time; with the machine to itself."""
     input:
@@ -12,12 +15,7 @@ rule cost:
     resources:
         gpu=CONFIG.gpus.draw,
     params:
-        settings=settings(
-            steps=CONFIG.sampling.steps,
-            guidance_scale=CONFIG.sampling.guidance_scale,
-            precision=CONFIG.sampling.precision,
-            repeats=20,
-        ),
+        settings=cost_settings,
     shell:
         "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.costs.measure --settings {params.settings:q} --run {wildcards.run:q}"
         " --pipeline {input.pipeline:q} --output {output:q} --log {log:q}"

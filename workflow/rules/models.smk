@@ -1,6 +1,9 @@
 include: "functions/models.smk"
 
 
+MODELS = [*EXPERIMENTS.runs, *EXPERIMENTS.faster]
+
+
 rule model:
     """A finished student as a folder to hand on, with a model card; on request."""
     input:
@@ -18,10 +21,10 @@ rule model:
     log:
         f"{OUT}/logs/model/{{run}}-{{seed}}.log",
     wildcard_constraints:
-        run="|".join(EXPERIMENTS.runs),
+        run="|".join(MODELS),
     params:
         settings=model_settings,
-        student_log=f"{OUT}/logs/student/{{run}}-{{seed}}.log",
+        student_log=training_log,
     shell:
         "python -m randcond.models.write --settings {params.settings:q} --teacher {input.teacher:q} --pipeline {input.pipeline:q}"
         " --prompts {input.prompts:q} --scores {input.scores:q} --costs {input.costs:q} --samples {input.samples:q}"

@@ -2,7 +2,7 @@ include: "functions/report.smk"
 
 
 SCORED = [("teacher", CONFIG.seeds[0])] + [
-    (run, seed) for run in RUNS for seed in CONFIG.seeds_of(run)
+    (run, seed) for run in [*RUNS, *MORE] for seed in seeds_of(run)
 ]
 COSTED = sorted(
     {
@@ -10,7 +10,7 @@ COSTED = sorted(
         for table in EXPERIMENTS.tables.values()
         if table.costs
         for row in table.rows
-        if row.run in ("teacher", *RUNS)
+        if row.run in ("teacher", *RUNS, *MORE)
     }
 )
 
@@ -31,9 +31,9 @@ rule report:
         costs=[f"{OUT}/costs/{run}/{CONFIG.seeds[0]}.json" for run in COSTED],
         samples=[shard for run, seed in SCORED for shard in sample_shards(run, seed)],
         histories=[
-            f"{OUT}/students/{run}/{seed}/history.json"
+            f"{OUT}/{stage_of(run)}/{run}/{seed}/history.json"
             for run, seed in SCORED
-            if run != "teacher"
+            if run != "teacher" and run not in EXPERIMENTS.drawn
         ],
         curve=curve_of(*RUNS),
         figures=[f"{FIGURES}/{name}" for name in FIGURES_OF[CONFIG.world]],

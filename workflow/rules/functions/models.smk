@@ -3,13 +3,25 @@ def model_settings(wildcards):
     return settings(
         name=wildcards.run,
         seed=int(wildcards.seed),
-        run=run_of(wildcards),
+        run=EXPERIMENTS.runs[EXPERIMENTS.student(wildcards.run)],
         card=CONFIG.teacher_card,
         count=sample_count(wildcards.run),
-        steps=CONFIG.sampling.steps,
-        guidance_scale=CONFIG.sampling.guidance_scale,
         precision=CONFIG.sampling.precision,
+        **{
+            "steps": CONFIG.sampling.steps,
+            "guidance_scale": CONFIG.sampling.guidance_scale,
+            **drawn_otherwise(wildcards.run),
+        },
+        **(
+            {"faster": EXPERIMENTS.faster[wildcards.run]}
+            if made_faster(wildcards)
+            else {}
+        ),
     )
+
+
+def made_faster(wildcards):
+    return wildcards.run in EXPERIMENTS.faster
 
 
 def beside_teacher(folder):
@@ -29,4 +41,10 @@ def samples_beside_teacher(wildcards):
 def made_models():
     """Folders of the models that somebody has asked for, of runs that there are."""
     made = sorted(Path(OUT, "models").glob("*/*"))
-    return [str(one) for one in made if one.parent.name in EXPERIMENTS.runs]
+    return [str(one) for one in made if one.parent.name in MODELS]
+
+
+def training_log(wildcards):
+    """The log of the training that the model came from."""
+    stage = "faster" if made_faster(wildcards) else "student"
+    return f"{OUT}/logs/{stage}/{wildcards.run}-{wildcards.seed}.log"

@@ -19,6 +19,9 @@ def report_settings():
             if run := experiments["runs"].get(row["run"]):
                 shown = shown_point(CONFIG.distillation.model_dump(), run, row)
                 row["step"], row["weights"] = shown or (None, None)
+    experiments["runs"] |= {name: shown_faster(name) for name in EXPERIMENTS.faster}
+    drawn = {name: EXPERIMENTS.pipeline(name) for name in experiments.pop("drawn")}
+    del experiments["faster"]
     for grid in experiments["grids"]:
         grid["benchmark"] = CONFIG.prompts.benchmark
     return settings(
@@ -30,5 +33,20 @@ def report_settings():
         count=CONFIG.prompts.count,
         claims=[claim.model_dump() for claim in CLAIMS],
         **experiments,
+        **({"drawn": drawn} if drawn else {}),
         settings=CONFIG.model_dump(),
     )
+
+
+def shown_faster(name):
+    """A student that was made faster, in the words of a run."""
+    made, swaps_texts = (
+        EXPERIMENTS.faster[name],
+        EXPERIMENTS.faster[name].random_conditioning,
+    )
+    run = EXPERIMENTS.runs[made.student].model_dump() | {
+        "init": made.student,
+        "images": "rendered",
+        "trajectories": None,
+    }
+    return run if swaps_texts else run | {"random_conditioning": None, "texts": []}

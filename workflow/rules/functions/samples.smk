@@ -15,6 +15,7 @@ def sample_settings(wildcards):
     how = CONFIG.sampling.model_dump()
     if wildcards.run == "teacher-again":
         how["seed"] += 1  # what the teacher draws from other noise
+    how |= drawn_otherwise(wildcards.run)
     return settings(**how, count=sample_count(wildcards.run))
 
 

@@ -2,7 +2,7 @@ from randcond.settings.workflow import protocol
 
 
 def score_settings(wildcards):
-    how, along = protocol(CONFIG.model_dump()), {}
+    how, along = protocol(CONFIG.model_dump()) | drawn_otherwise(wildcards.run), {}
     if point_of(wildcards):
         along = {"step": int(wildcards.step)}
         how |= {"weights": wildcards.weights, "training steps": int(wildcards.step)}

@@ -38,5 +38,10 @@ def student_latents(wildcards):
 
 
 def student_pool(wildcards):
+    return large_pool(wildcards, run_of(wildcards).texts)
+
+
+def large_pool(wildcards, texts):
+    """The large pool, where a training draws from it."""
     pool = f"{OUT}/prompts/{draw_of(wildcards.seed)}/pool.arrow"
-    return [pool] if "pool" in run_of(wildcards).texts else []
+    return [pool] if "pool" in texts else []

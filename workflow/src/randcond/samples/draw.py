@@ -29,7 +29,8 @@ def _main(arguments: argparse.Namespace) -> None:
 
 
 def _draw(arguments: argparse.Namespace, settings: dict[str, Any], texts: list[str], first: int) -> Iterator[bytes]:
-    pipeline = load_pipeline(arguments.pipeline, device(), settings["precision"], arguments.unet)
+    own = "scheduler" in settings  # a student that was made for its own
+    pipeline = load_pipeline(arguments.pipeline, device(), settings["precision"], arguments.unet, own)
     progress = Progress(arguments.name, len(texts), "images")
     for start in range(0, len(texts), settings["batch"]):
         batch = texts[start : start + settings["batch"]]

@@ -7,8 +7,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.yaml_file import read_yaml
-from randcond.settings.experiments import Experiments, GridName, Row, Run
-from randcond.settings.fields import Section, Seed, validated
+from randcond.settings.experiments import Experiments, Row, Run
+from randcond.settings.fields import GridName, Section, Seed, validated
 from randcond.settings.large import Calibration, Gpus, Sources
 from randcond.settings.miniature import Figures, MakeTeacher
 from randcond.settings.stages import Distillation, Evaluation, ModelCard, Prompts, Rendering, Scoring, Sensitivity
@@ -49,7 +49,7 @@ class Config(Section):
     more_seeds: dict[str, list[Seed]] = {}
     """Further seeds of some runs."""
     only: list[str] = []
-    """Only these runs; none named: all."""
+    """Only these runs, and those of ``faster`` and ``drawn``; none named: all."""
     along: list[str] = []
     """Runs that are scored at every kept step too (``distillation.keep_every``): quality against steps."""
     prompts: Prompts = Prompts()
@@ -87,12 +87,12 @@ class Config(Section):
 
     def check_experiments(self, experiments: Experiments) -> None:
         """Raise :class:`UserError` if a run is named that is not there, or there are fewer prompts than a run needs."""
+        scored = [*experiments.runs, *experiments.more]
         for where, names in (("only", self.only), ("more_seeds", self.more_seeds), ("along", self.along)):
+            known = scored if where == "only" else [*experiments.runs]
             for name in names:
-                if name not in experiments.runs:
-                    raise UserError(
-                        f"config: {where}: there is no run {name!r}; there are {', '.join(experiments.runs)}"
-                    )
+                if name not in known:
+                    raise UserError(f"config: {where}: there is no run {name!r}; there are {', '.join(known)}")
         for name, run in experiments.runs.items():
             if (run.size or 0) > self.prompts.count:
                 raise UserError(

@@ -9,10 +9,10 @@ from randcond.jobs.errors import UserError
 from randcond.jobs.yaml_file import read_yaml
 from randcond.method.catalogue import CHANNEL_STUDENTS, STUDENTS
 from randcond.method.conditioning import probability
-from randcond.settings.fields import Init, Positive, Section, Share, validated
+from randcond.settings.faster import Drawn, Faster
+from randcond.settings.fields import GridName, Init, Positive, Section, Share, validated
 
 Split = Literal["all", "seen", "unseen", "coco30k"]
-GridName = Literal["default", "full"]
 
 
 def _known_student(name: str) -> str:
@@ -151,6 +151,8 @@ class Table(Section):
     """Rows."""
     costs: bool = False
     """Also show what each row's student costs."""
+    seconds: bool = False
+    """Also plot every metric against the seconds of an image."""
     grid: GridName = "default"
     """``full`` for a table of the full grid only."""
 
@@ -201,6 +203,24 @@ class Experiments(Section):
     """Figures of samples."""
     series: dict[str, Series] = {}
     """Name -> plot."""
+    faster: dict[RunName, Faster] = {}
+    """Name -> a finished student that is made to draw in few steps. It is scored, and shown, as a run is."""
+    drawn: dict[RunName, Drawn] = {}
+    """Name -> what is drawn in another number of steps. It is scored, and shown in tables and grids, as a run is."""
+
+    @property
+    def more(self) -> list[str]:
+        """The names, beside the runs', of all that is scored."""
+        return [*self.faster, *self.drawn]
+
+    def pipeline(self, name: str) -> str:
+        """Whose pipeline draws what is scored under a name: a run, one that was made faster, or ``teacher``."""
+        return self.drawn[name].run if name in self.drawn else name
+
+    def student(self, name: str) -> str:
+        """The run, or ``teacher``, that what is scored under a name comes from."""
+        name = self.pipeline(name)
+        return self.faster[name].student if name in self.faster else name
 
     def of_grid(self, grid: GridName) -> "Experiments":
         """Without the runs, tables and plots that only the full grid has, unless ``grid`` is full."""
@@ -208,12 +228,13 @@ class Experiments(Section):
             return self
         kept = {
             kind: {name: one for name, one in getattr(self, kind).items() if one.grid == grid}
-            for kind in ("runs", "tables", "series")
+            for kind in ("runs", "tables", "series", "faster", "drawn")
         }
         return self.model_copy(update=kept)
 
     @model_validator(mode="after")
     def _runs_exist(self) -> "Experiments":
+        self._check_more()
         for name, series in self.series.items():
             for line in series.lines:
                 for run in line.runs:
@@ -222,14 +243,29 @@ class Experiments(Section):
             for row in table.rows:
                 if row.run is not None:
                     self._check(row.run, f"tables.{name}")
+                if row.run in self.more and (row.step or row.weights):
+                    raise ValueError(f"tables.{name}: {row.run} has no steps and weights to choose from; runs have")
         for grid in self.grids:
             for run in grid.runs:
                 self._check(run, "grids")
         return self
 
     def _check(self, run: str, where: str) -> None:
-        if run != "teacher" and run not in self.runs:
+        if run != "teacher" and run not in (*self.runs, *self.more):
             raise ValueError(f"{where}: there is no run {run!r}")
+
+    def _check_more(self) -> None:
+        """What is scored beside the runs has names of its own, and comes from something that is there."""
+        for name in (name for name in self.more if name in self.runs or self.more.count(name) > 1):
+            raise ValueError(f"{name}: a name for two of runs, faster and drawn")
+        of_faster = [(f"faster.{name}", one.student, one.grid) for name, one in self.faster.items()]
+        of_drawn = [(f"drawn.{name}", one.run, one.grid) for name, one in self.drawn.items()]
+        for where, run, grid in of_faster + of_drawn:
+            known: dict[str, Run | Faster] = {**self.runs, **(self.faster if where.startswith("drawn") else {})}
+            if run not in known and not (run == "teacher" and where.startswith("drawn")):
+                raise ValueError(f"{where}: there is no run {run!r} to start from")
+            if grid == "default" and run in known and known[run].grid == "full":
+                raise ValueError(f"{where}: {run} is of the full grid only, so this must be")
 
 
 def load_experiments(path: Path) -> Experiments:

@@ -10,6 +10,7 @@ from randcond.jobs.errors import UserError
 Model = TypeVar("Model", bound=BaseModel)
 
 Positive = Annotated[int, Field(gt=0)]
+GridName = Literal["default", "full"]
 Init = Literal["copied", "random", "inherited"]  # where a student's weights come from
 Share = Annotated[float, Field(ge=0, le=1)]
 Above0 = Annotated[float, Field(gt=0)]

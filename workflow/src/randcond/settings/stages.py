@@ -121,6 +121,8 @@ class Steps(Section):
     """With random weights."""
     inherited: Positive = 1400
     """With the teacher's most important channels."""
+    faster: Positive = 400
+    """From a finished student, which is to draw in few steps."""
 
 
 class LearningRates(Section):
@@ -132,6 +134,8 @@ class LearningRates(Section):
     """With random weights."""
     inherited: Above0 = 3e-3
     """With the teacher's most important channels."""
+    faster: Above0 = 3e-4
+    """From a finished student, which is to draw in few steps."""
 
 
 class Distillation(Section):
@@ -166,7 +170,7 @@ class Distillation(Section):
     checkpoint_minutes: Above0 = 2.0
     """Time between two savings of the state."""
 
-    def recipe(self, init: Init) -> dict[str, Any]:
+    def recipe(self, init: Init | Literal["faster"]) -> dict[str, Any]:
         """All of it but how long and what is kept, for students whose weights come from ``init``."""
         return self.model_dump(exclude={"steps", "keep_every"}) | {"learning_rate": getattr(self.learning_rate, init)}
 

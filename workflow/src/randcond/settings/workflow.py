@@ -54,6 +54,24 @@ def evaluation_count(experiments: dict[str, Any], run: str, benchmark: int | Non
     return benchmark if benchmark is not None and splits <= {"coco30k"} else everything
 
 
+def drawing(experiments: dict[str, Any], name: str, guidance_scale: float) -> dict[str, Any]:
+    """How what is scored under a name is drawn otherwise than the configuration's ``sampling`` says; empty for a run.
+
+    Args:
+        experiments: The experiments file.
+        name: A run, a student that was made faster, something drawn in other steps, or the teacher.
+        guidance_scale: The configuration's.
+    """
+    drawn, faster = experiments["drawn"].get(name), experiments["faster"]
+    made = faster.get(drawn["run"] if drawn else name)
+    if drawn is None and made is None:
+        return {}
+    steps = drawn["steps"] if drawn else made["steps"]
+    if made is None:
+        return {"steps": steps, "guidance_scale": guidance_scale}
+    return {"steps": steps, "guidance_scale": 1.0, "scheduler": "DDIM" if made["phases"] > 1 else "LCM"}
+
+
 def protocol(config: dict[str, Any]) -> dict[str, Any]:
     """How a configuration's samples are drawn, stored and scored, in words for the report."""
     sampling, scoring = config["sampling"], config["scoring"]

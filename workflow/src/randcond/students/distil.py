@@ -26,7 +26,7 @@ from randcond.method.curve import Sensitivity
 from randcond.method.losses import DistillationLoss
 from randcond.method.student import build_student, count_parameters, feature_pairs
 from randcond.method.trajectories import Trajectories
-from randcond.students.data import load_data
+from randcond.students.data import Pairs, load_data
 from randcond.students.importance import importance
 from randcond.students.kept import Kept
 from randcond.students.problem import Distillation
@@ -51,11 +51,7 @@ def distil(arguments: argparse.Namespace) -> None:
     pairs, pool = load_data(
         arguments.prompts, arguments.latents, arguments.pool, run, settings["count"], settings["seed"]
     )
-    if arguments.latents and pairs.shape != teacher.latent_shape:
-        raise UserError(
-            f"{arguments.latents[0]}: latents are {pairs.shape}, this teacher's {teacher.latent_shape};"
-            " render them again"
-        )
+    check_latents(arguments.latents, pairs, teacher)
     inherits = run["init"] == "inherited" and run["importance"] == "first-order"
     important = importance(teacher, pairs, settings["seed"]) if inherits else None
     loss = student_and_loss(teacher, run, settings["seed"], recipe, important)
@@ -71,7 +67,9 @@ def distil(arguments: argparse.Namespace) -> None:
     )
     data = [arguments.prompts, *arguments.latents, *filter(None, (arguments.pool, arguments.sensitivity))]
     checkpoint = Checkpoint(
-        arguments.checkpoint, _fingerprint(arguments.teacher, data, settings), recipe.checkpoint_minutes
+        arguments.checkpoint,
+        fingerprint(arguments.teacher, data, settings, "students.distil"),
+        recipe.checkpoint_minutes,
     )
     keep = settings.get("keep") if accelerator.is_main_process else None
     kept = Kept(keep or [], checkpoint.folder / "kept", loss.student)
@@ -108,6 +106,14 @@ def load_teacher(folder: Path, device: torch.device) -> Teacher:
     if not torch.isfinite(predicted).all() or float(predicted.std()) < 1e-6:
         raise UserError(f"{folder}: the teacher's predictions are constant or not finite numbers; check its weights")
     return teacher
+
+
+def check_latents(latents: list[Path], pairs: Pairs, teacher: Teacher) -> None:
+    """Raise :class:`UserError` if D's latents, where there are any, are none of this teacher's."""
+    if latents and pairs.shape != teacher.latent_shape:
+        raise UserError(
+            f"{latents[0]}: latents are {pairs.shape}, this teacher's {teacher.latent_shape}; render them again"
+        )
 
 
 def student_and_loss(
@@ -171,8 +177,8 @@ def save_pipeline(teacher: StableDiffusionPipeline, student: UNet2DConditionMode
         pipeline.save_pretrained(partial, safe_serialization=True)
 
 
-def _fingerprint(teacher: Path, data: list[Path], settings: dict[str, Any]) -> dict[str, str]:
-    """What a checkpoint depends on: settings, data, teacher and code."""
+def fingerprint(teacher: Path, data: list[Path], settings: dict[str, Any], module: str) -> dict[str, str]:
+    """What a checkpoint depends on: settings, data, teacher and the code of a module."""
     settings = json.loads(json.dumps(settings))
     for name in _NOT_OF_STATE:
         settings["recipe"].pop(name)
@@ -180,7 +186,7 @@ def _fingerprint(teacher: Path, data: list[Path], settings: dict[str, Any]) -> d
         "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
         "data": sha256_of(data),
         "teacher": sha256_of(files_below(teacher)),
-        "code": sha256_of([Path(file) for file in code_of(_PACKAGE, "students.distil")]),
+        "code": sha256_of([Path(file) for file in code_of(_PACKAGE, module)]),
     }
 
 

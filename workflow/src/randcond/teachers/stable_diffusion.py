@@ -4,14 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from diffusers import DDPMScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    LCMScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from diffusers.utils import logging as diffusers_logging
 from safetensors import safe_open
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from randcond.jobs.errors import UserError
-from randcond.jobs.seeding import normal
+from randcond.jobs.seeding import generator, normal
 from randcond.teachers.noise import log_snr
 from randcond.teachers.solvers import DDIM
 
@@ -29,7 +36,11 @@ DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  #
 
 
 def load_pipeline(
-    folder: Path, device: str | torch.device = "cpu", precision: str = "no", unet: Path | None = None
+    folder: Path,
+    device: str | torch.device = "cpu",
+    precision: str = "no",
+    unet: Path | None = None,
+    own_scheduler: bool = False,
 ) -> StableDiffusionPipeline:
     """A finished pipeline from disk, in float32 or the precision named, without network.
 
@@ -38,6 +49,7 @@ def load_pipeline(
         device: Where it goes.
         precision: Of its weights.
         unet: Folder of a UNet that takes the place of the pipeline's own.
+        own_scheduler: Draw by the scheduler that it comes with, as a student does that was made for it; else by PNDM.
 
     Raises:
         UserError: If a folder does not hold all of it with safetensors weights, or parts do not fit together.
@@ -59,7 +71,8 @@ def load_pipeline(
             f"{folder}: no whole Stable Diffusion pipeline with safetensors weights ({_reason(error)})"
         ) from None
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.scheduler = PNDMScheduler.from_config(pipeline.scheduler.config, skip_prk_steps=True)
+    if not own_scheduler:
+        pipeline.scheduler = PNDMScheduler.from_config(pipeline.scheduler.config, skip_prk_steps=True)
     return pipeline.to(device)
 
 
@@ -148,6 +161,17 @@ class Teacher:
         """What moves a state of this family's sampler on by a prediction."""
         return DDIM(self._noise.alphas_cumprod, self._noise.config["prediction_type"] == "v_prediction")
 
+    def few_steps(self, times: int, phases: int) -> DDIMScheduler | LCMScheduler:
+        """What draws, in diffusers, with a student that has learned to jump over its sampler's phases.
+
+        Of one phase LCM's, which adds noise between two jumps to the clean image.
+        """
+        if phases == 1:
+            return LCMScheduler.from_config(self._noise.config, original_inference_steps=times, clip_sample=False)
+        # from pure noise, over the phases' edges, to no noise at all
+        edges = {"timestep_spacing": "trailing", "set_alpha_to_one": True}
+        return DDIMScheduler.from_config(self._noise.config, clip_sample=False, **edges)
+
     def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """What a denoiser of this family learns to predict: the noise, or v."""
         if self._noise.config["prediction_type"] == "v_prediction":
@@ -199,6 +223,7 @@ def draw_latents(
         latents=noise.to(pipeline.device, pipeline.dtype),
         num_inference_steps=steps,
         guidance_scale=guidance_scale,
+        generator=[generator(seed, first + i, 1) for i in range(len(texts))],  # of what LCM adds; PNDM adds nothing
         output_type="latent",
     ).images.float()
 
