@@ -312,9 +312,9 @@ SETTINGS = leaves(Config().model_dump())
 
 
 PATHS = {"teacher", "evaluator", "experiments", "claims"}
-FILES = {".".join(path) for path in SETTINGS if path[0] in ("sources", "inception")}
+FILES = {".".join(path) for path in SETTINGS if path[0] in ("sources", "inception", "teacher_layout")}
 ABSENT = {"prompts.benchmark", "prompts.llm.writer", "prompts.pool", "calibration", "sampling.resize"}
-ABSENT |= {"model_card.license", "model_card.base_model"}
+ABSENT |= {"model_card.license", "model_card.base_model", "prompts.description"}
 
 JUNK = {
     "null": None, "empty text": "", "two lines": "a\nb", "list of null": [None], "empty section": {},

@@ -1,5 +1,6 @@
 """The language model's captions: what is let through, and that an interrupted job writes the same."""
 
+import argparse
 import json
 import shutil
 import unicodedata
@@ -15,7 +16,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from randcond.jobs.errors import UserError
+from randcond.jobs.files import read_json
 from randcond.prompts import llm, smollm2
+from randcond.prompts.table import read_prompts
 from randcond.worlds import emoji
 
 TEXTS = [caption.text for caption in emoji.captions()]
@@ -155,6 +158,35 @@ def test_a_transformers_folder_writes(model: Path, tmp_path: Path) -> None:
     assert written[0]
     with pytest.raises(UserError, match="not a language model"):
         llm.load_writer(tmp_path, settings())
+
+
+def test_texts_are_written_from_a_description(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load(model: Path, _: llm.Settings) -> llm.ContinueList:
+        def write(prompt: str, topics: list[str], round_: int) -> list[str]:
+            asked.append(prompt)
+            return [f"a cup of kind {round_}", "a red cup", f" two cups,  number {round_}", "word"]
+
+        return write
+
+    monkeypatch.setattr(llm, "load_writer", load)
+    given = {"heading": "Texts of cups.\n", "given": ["a red cup", "a blue cup", "a cup of tea"], "world": "own"}
+    values = vars(settings(count=6, examples=3)) | {"writer": None} | given
+    results = {name: tmp_path / name for name in ("prompts", "summary", "work")}
+    llm.main(
+        argparse.Namespace(
+            command="write", settings=json.dumps(values), model=tmp_path, captions=None, evaluation=None, **results
+        )
+    )
+    texts = read_prompts(results["prompts"])["text"].tolist()
+    assert texts == [text for i in range(3) for text in (f"a cup of kind {i}", f"two cups, number {i}")]
+    assert len(asked) == 3
+    for prompt in asked:
+        heading, *examples = prompt.splitlines()
+        assert heading == "Texts of cups."
+        assert sorted(examples) == ["- a blue cup", "- a cup of tea", "- a red cup"]
+    assert read_json(results["summary"])["rejected"]["copied"] == 3
 
 
 @pytest.mark.parametrize(

@@ -201,11 +201,10 @@ def test_what_is_no_teacher_is_named(tmp_path: Path, case: str) -> None:
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("name", "told"), [("model.ckpt", "a pickle"), ("model.safetensors", "from_single_file")])
-def test_a_file_is_no_teacher(tmp_path: Path, name: str, told: str) -> None:
-    (tmp_path / name).write_bytes(b"")
-    with pytest.raises(UserError, match=told):
-        check_teacher(tmp_path / name)
+def test_a_pickle_is_no_teacher(tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt").write_bytes(b"")
+    with pytest.raises(UserError, match="a pickle"):
+        check_teacher(tmp_path / "model.ckpt")
 
 
 def own_config(**changes: Any) -> Config:
@@ -221,6 +220,7 @@ def own_config(**changes: Any) -> Config:
         ({"sources": {"own": "config/none.txt"}}, "config/none.txt: no such file"),
         ({"teacher": "config"}, "something else"),
         ({"evaluator": "config"}, "no open_clip_config.json"),
+        ({"teacher": "mine.safetensors"}, "mine.safetensors: no such file"),
         ({"experiments": "config/experiments.yaml"}, "no real images"),
     ],
 )
@@ -232,6 +232,41 @@ def test_the_template_is_right_and_what_it_lacks_is_named(
     check_own(right, load_experiments(right.experiments))
     with pytest.raises(UserError, match=told):
         check_own(wrong, load_experiments(wrong.experiments))
+
+
+DESCRIBED = {"count": 3, "evaluation": 2, "examples": ["a red cup", "a tiger", "two bears"], "llm": {"count": 9}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, ""),
+        ({"description": "cups"}, "prompts.description: 'cups' does not say"),
+        ({"description": None}, "sources.own: name the file of texts"),
+        ({"examples": ["a cup", "a cup"]}, "prompts.examples: 1 different texts; give at least 3"),
+        ({"llm": {"count": 4}}, "prompts.llm.count: 4 texts to be written are fewer than the 3"),
+    ],
+)
+def test_texts_that_are_to_be_written(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], told: str) -> None:
+    monkeypatch.chdir(ROOT)
+    prompts = DESCRIBED | {"description": "Drawings of animals and things on plain backgrounds."} | changes
+    config = own_config(sources={}, prompts=prompts)
+    if not told:
+        return check_own(config, load_experiments(config.experiments))
+    with pytest.raises(UserError, match=told) as refused:
+        check_own(config, load_experiments(config.experiments))
+    assert "\n" not in str(refused.value)
+    return None
+
+
+def test_a_description_is_for_this_world_and_no_file_stands_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match="give one of the two"):
+        check_own(
+            own_config(prompts={"description": "Drawings of things."}), load_experiments("config/experiments.yaml")
+        )
+    with pytest.raises(UserError, match="the world emoji has texts"):
+        check_config({"prompts": {"description": "Drawings of things."}})
 
 
 def test_written_prompts_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ FLOORS = {
     **dict.fromkeys(("training", "teachers", "worlds", "versions"), 2),
     "method": 3,
     "settings": 4,
-    **dict.fromkeys(("assets", "prompts"), 5),
+    **dict.fromkeys(("assets", "prompts", "converted"), 5),
     **dict.fromkeys(("renders", "sensitivity", "samples", "scores", "costs"), 6),
     **dict.fromkeys(("students", "figures", "make_teacher"), 7),
     **dict.fromkeys(("faster", "report", "planning"), 8),
@@ -181,6 +181,7 @@ def test_a_stage_has_one_name_in_three_places() -> None:
         "report",
         "models",
         "make_teacher",
+        "converted",
     )
     for stage in rooms:
         assert (ROOT / "workflow/src/randcond" / stage / "__init__.py").exists()

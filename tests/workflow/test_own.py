@@ -1,9 +1,12 @@
 """The template for a model of one's own, from texts to its report, and that training is worth its while."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from checkout import Checkout
 
@@ -47,6 +50,23 @@ def test_a_trained_student_beats_a_copy_and_falls_short_of_the_teacher(checkout:
     assert "agreement" in page
     for foreign in ("Stable Diffusion v1.4", "MS-COCO", "figures 2, 3 and 5", "not made"):
         assert foreign not in page, foreign
+
+
+def test_a_stable_diffusion_of_ones_own_is_planned(checkout: Checkout) -> None:
+    parts = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")
+    save_file({f"{part}weight": torch.zeros(1) for part in parts}, checkout.folder / "teacher.safetensors")
+    (checkout.folder / "texts.txt").write_text("\n".join(f"photograph number {i} of a cup" for i in range(5000)))
+    plan = checkout.snakemake("-n", "--configfile", "config/own_sd.yaml").stdout
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", plan, re.MULTILINE))
+    # 4,000 pairs and 500 evaluation prompts in files of 1,000 and 500; the evaluator and the layout are fetched
+    expected = {"converted": 1, "fetch_asset": 2, "render": 4, "student": 2, "sample": 4, "score": 3, "cost": 3}
+    assert {rule: int(counts.get(rule, 0)) for rule in expected} == expected
+    assert (
+        "--layout results/assets/stable-diffusion-v1-4-layout"
+        in checkout.snakemake(
+            "-n", "-p", "--configfile", "config/own_sd.yaml", "--", "results/own-sd/converted/teacher"
+        ).stdout
+    )
 
 
 def test_bad_input_stops_it_before_anything_is_made(checkout: Checkout) -> None:

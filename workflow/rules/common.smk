@@ -32,10 +32,15 @@ except UserError as error:
     os._exit(1)  # before any job, and without Snakemake's traceback
 
 OUT = f"results/{CONFIG.name}"
+# texts that are written of a description stand where one's own would
+WRITTEN = (
+    {"own": f"{OUT}/prompts/written.parquet"} if CONFIG.prompts.description else {}
+)
+SOURCES = CONFIG.sources.model_copy(update=WRITTEN)
 RUNS = [run for run in EXPERIMENTS.runs if not CONFIG.only or run in CONFIG.only]
 # what is scored beside the runs: students that were made faster, and what is drawn in other steps
 MORE = [name for name in EXPERIMENTS.more if not CONFIG.only or name in CONFIG.only]
-TEACHER = CONFIG.teacher
+TEACHER = CONFIG.teacher_folder
 EVALUATORS = [CONFIG.evaluator, *([CONFIG.inception] if CONFIG.inception else [])]
 # relative, so that a checkout can be moved or copied without running anything again
 RULES = os.path.relpath(workflow.current_basedir.get_path_or_uri(secret_free=True))
@@ -79,14 +84,14 @@ def code(*modules):
 
 def sources(*names):
     """Those of the world's files that it has, with the files in those that are folders."""
-    found = [path for name in names if (path := getattr(CONFIG.sources, name))]
+    found = [path for name in names if (path := getattr(SOURCES, name))]
     inside = [str(file) for file in files_of(*found)]
     return [*found, *(file for file in inside if file not in found)]
 
 
 def sources_option(*names):
     """The same for the command line, with their names."""
-    found = {name: getattr(CONFIG.sources, name) for name in names}
+    found = {name: getattr(SOURCES, name) for name in names}
     return [f"{name}={path}" for name, path in found.items() if path]
 
 

@@ -73,6 +73,31 @@ rule fetch_llm:
         "python -m randcond.prompts.llm fetch --output {output:q} --log {log:q}"
 
 
+rule written_texts:
+    """The texts of a world that is only described, by the language model."""
+    input:
+        code=code("prompts.llm", WORLD),
+        model=writer_model(rules.fetch_llm.output[0]),
+        model_files=files_of(*writer_model(rules.fetch_llm.output[0])),
+    output:
+        prompts=f"{OUT}/prompts/written.parquet",
+        summary=f"{OUT}/prompts/written.json",
+    log:
+        f"{OUT}/logs/written_texts.log",
+    benchmark:
+        f"{OUT}/benchmarks/written_texts.tsv"
+    resources:
+        gpu=CONFIG.gpus.draw,
+    params:
+        settings=description_settings(),
+        work=f"{OUT}/checkpoints/written",
+        model=lambda w, input: ["--model", *input.model] if input.model else [],
+    shell:
+        "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.prompts.llm write"
+        " --settings {params.settings:q} {params.model:q} --prompts {output.prompts:q} --summary {output.summary:q}"
+        " --work {params.work:q} --log {log:q}"
+
+
 rule llm_prompts:
     """Prompts written by the language model (the role of GPT in the paper)."""
     input:

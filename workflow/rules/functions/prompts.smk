@@ -10,3 +10,17 @@ def writer_model(fetched):
     if writer is None:
         return [fetched]
     return [writer.model] if writer.model else []
+
+
+def description_settings():
+    """What a language model needs to write the texts of a world that is described."""
+    prompts = CONFIG.prompts
+    llm = prompts.llm.model_dump()
+    llm["examples"] = min(llm["examples"], len(set(prompts.examples)))
+    return settings(
+        world=CONFIG.world,
+        **llm,
+        threads=1,
+        heading=f"Short texts, each of one image. {prompts.description}\n",
+        given=list(dict.fromkeys(prompts.examples)),
+    )

@@ -52,7 +52,7 @@ def _load(folder: Path, teacher: Path, precision: str) -> StableDiffusionPipelin
 
 
 def _pipeline(config: Config, name: str) -> StableDiffusionPipeline:
-    teacher = Path(config.teacher)
+    teacher = Path(config.teacher_folder)
     folder = teacher if name == "teacher" else finished.finished(config)[finished.find(config, name)]
     return _load(folder, teacher, config.sampling.precision)
 

@@ -81,7 +81,7 @@ def _draw(arguments: argparse.Namespace) -> None:
     wish = wish_of(
         config, arguments.prompt, {name: getattr(arguments, name) for name in ("seed", "steps", "guidance_scale")}
     )
-    teacher, folders = Path(config.teacher), {"teacher": Path(config.teacher)}
+    teacher, folders = Path(config.teacher_folder), {"teacher": Path(config.teacher_folder)}
     if arguments.run:
         name = finished.find(config, arguments.run)
         folders[name] = finished.finished(config)[name]

@@ -193,7 +193,7 @@ def export(config: Config, run: str, kind: str) -> tuple[Path, dict[str, Any]]:
     if kind not in ("onnx", "openvino"):
         raise UserError(f"export: there is no format {kind!r}; choose onnx or openvino")
     name, sampling = finished.find(config, run), config.sampling
-    pipeline = finished.load(finished.finished(config)[name], Path(config.teacher)).to("cpu")
+    pipeline = finished.load(finished.finished(config)[name], Path(config.teacher_folder)).to("cpu")
     output = Path("results", config.name, "exported", name, kind)
     with atomic_path(output) as folder:
         write(pipeline, kind, folder)

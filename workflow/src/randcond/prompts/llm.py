@@ -56,6 +56,7 @@ class Settings:
     max_rounds: int  # prompts tried before giving up
     seed: int
     threads: int  # another number can change the rounding, and with it a token now and then
+    heading: str = ""  # what the list of a prompt is of, in words
 
 
 def write_captions(
@@ -93,7 +94,9 @@ def write_captions(
         examples = [texts[i] for i in rng.choice(len(texts), settings.examples, replace=False)]
         if round_ == len(rounds):
             topics = rng.choice(list(world.topics()) or [""], settings.batch * _LINES)
-            rounds.append(continue_list(_prompt(world, examples), [str(topic) for topic in topics], round_))
+            rounds.append(
+                continue_list(settings.heading + _prompt(world, examples), [str(topic) for topic in topics], round_)
+            )
             save(rounds)
         for line in rounds[round_]:
             text, reason = world.screen(line)
@@ -243,10 +246,10 @@ def main(arguments: argparse.Namespace) -> None:
         return smollm2.fetch(arguments.output)
     values = json.loads(arguments.settings)
     world, endpoint = load_world(values.pop("world")), (values.pop("writer") or {}).get("endpoint")
+    texts = values.pop("given", None) or read_prompts(arguments.captions)["text"].tolist()
+    held_out = set(read_prompts(arguments.evaluation)["text"]) if arguments.evaluation else set()
     settings = Settings(**values)
     set_threads(settings.threads)
-    texts = read_prompts(arguments.captions)["text"].tolist()
-    held_out = set(read_prompts(arguments.evaluation)["text"])
     kept = Rounds(arguments.work, _fingerprint(arguments))
     with kept.lock():
         rounds = kept.load()
@@ -268,7 +271,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def _fingerprint(arguments: argparse.Namespace) -> dict[str, str]:
     """What lines written earlier must agree with: settings, captions, code and model."""
-    files = [("captions", arguments.captions), ("code", Path(__file__))]
+    files = [("code", Path(__file__)), *([("captions", arguments.captions)] if arguments.captions else [])]
     if arguments.model:
         files += [("model", file) for file in files_below(arguments.model)]
     settings = json.loads(arguments.settings)
@@ -289,6 +292,8 @@ if __name__ == "__main__":
     write = commands.add_parser("write", help="let it write captions")
     write.add_argument("--settings", required=True, help="JSON object with the fields of Settings")
     write.add_argument("--model", type=Path, help="GGUF file or transformers folder; left out: a service writes")
-    for option in ("--captions", "--evaluation", "--prompts", "--summary", "--work"):
+    for option in ("--captions", "--evaluation"):
+        write.add_argument(option, type=Path, help="left out: the settings' own examples, and nothing held out")
+    for option in ("--prompts", "--summary", "--work"):
         write.add_argument(option, type=Path, required=True)
     run_stage(main, parser)

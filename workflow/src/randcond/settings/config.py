@@ -29,7 +29,10 @@ class Config(Section):
     world: Literal["emoji", "paper", "own"] = "emoji"
     """Where texts and real images come from, and how samples are scored."""
     teacher: str = "workflow/assets/emoji/teacher"
-    """Folder of the teacher, a diffusers pipeline."""
+    """Folder of the teacher, a diffusers pipeline; or one ``.safetensors`` file with all its weights."""
+    teacher_layout: str | None = None
+    """For a teacher in one file: folder of the diffusers pipeline that it was fine-tuned from, of which configurations
+    and tokenizer are read, and no weights."""
     evaluator: str = "workflow/assets/emoji/evaluator"
     """Folder of the open_clip model that scores are computed with."""
     inception: str | None = None
@@ -74,11 +77,18 @@ class Config(Section):
     """Training of the emoji world's teacher and evaluator (``config/teacher.yaml``)."""
 
     @property
+    def teacher_folder(self) -> str:
+        """Where the teacher's pipeline lies: the folder that is named, or the one that a single file is made into."""
+        return f"results/{self.name}/converted/teacher" if self.teacher.endswith(".safetensors") else self.teacher
+
+    @property
     def teacher_card(self) -> ModelCard:
         """What is said of the teacher; the licence of the one that is shipped stands in NOTICE."""
         shipped = self.teacher == Config.model_fields["teacher"].default
         if shipped and self.model_card.license is None:
             return self.model_card.model_copy(update={"license": "cc-by-sa-4.0"})
+        if self.teacher_folder != self.teacher and self.model_card.base_model is None:
+            return self.model_card.model_copy(update={"base_model": self.teacher})
         return self.model_card
 
     def seeds_of(self, run: str) -> list[int]:
@@ -125,10 +135,12 @@ class Config(Section):
     def _agrees(self) -> "Config":
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds: a seed is listed twice")
-        if self.prompts.llm.count < self.prompts.count:
+        if self.world != "own" and self.prompts.llm.count < self.prompts.count:
             raise ValueError(
                 f"prompts.llm.count: {self.prompts.llm.count} prompts are fewer than the {self.prompts.count} to render"
             )
+        if self.world != "own" and self.prompts.description is not None:
+            raise ValueError(f"prompts.description: the world {self.world} has texts; it is for the world own")
         if self.along and not self.distillation.keep_every:
             raise ValueError("along: nothing is kept along a training; set distillation.keep_every")
         if (self.prompts.benchmark or 0) > self.prompts.evaluation:

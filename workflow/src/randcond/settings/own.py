@@ -3,11 +3,20 @@
 import json
 from pathlib import Path
 
-from randcond.jobs.errors import UserError
+from safetensors import SafetensorError, safe_open
+
+from randcond.jobs.errors import UserError, reason
 from randcond.settings.config import Config
 from randcond.settings.experiments import Experiments
 
 FAMILIES = ("StableDiffusionPipeline",)  # diffusers' classes of teachers
+_FETCHED = "results/assets/"  # what comes from outside, and may be to come
+_SINGLE_FILE = {
+    "UNet": "model.diffusion_model.",
+    "autoencoder": "first_stage_model.",
+    "text encoder": "cond_stage_model.",
+}
+_FEWEST_WORDS, _FEWEST_EXAMPLES = 4, 3  # of a description
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 
@@ -18,12 +27,10 @@ def check_own(config: Config, experiments: Experiments) -> None:
     """
     if config.world != "own":
         return
-    if config.sources.own is None:
-        raise UserError("config: sources.own: name the file of texts, .txt, .csv or .parquet")
-    if not Path(config.sources.own).is_file():
-        raise UserError(f"config: sources.own: {config.sources.own}: no such file")
-    check_teacher(Path(config.teacher))
-    if not Path(config.evaluator, "open_clip_config.json").is_file():
+    _check_texts(config)
+    check_teacher(Path(config.teacher), config.teacher_layout)
+    fetched = config.evaluator.startswith(_FETCHED) and not Path(config.evaluator).exists()
+    if not fetched and not Path(config.evaluator, "open_clip_config.json").is_file():
         raise UserError(f"config: evaluator: {config.evaluator}: no open_clip_config.json in it; name a CLIP's folder")
     for name, run in experiments.runs.items():
         if run.images != "rendered":
@@ -32,16 +39,83 @@ def check_own(config: Config, experiments: Experiments) -> None:
             raise UserError(f"{config.experiments}: runs.{name}: the own world has no written prompts; use captions")
 
 
-def check_teacher(path: Path) -> None:
-    """Raise :class:`UserError` unless it is the folder of a diffusers pipeline of a family that is known.
+def _check_texts(config: Config) -> None:
+    """Whether there are texts, or what a language model needs to write some."""
+    prompts, file = config.prompts, config.sources.own
+    if file is not None and prompts.description is not None:
+        raise UserError("config: prompts.description: texts are read from sources.own; give one of the two")
+    if file is not None:
+        if not Path(file).is_file():
+            raise UserError(f"config: sources.own: {file}: no such file")
+        return
+    if prompts.description is None:
+        raise UserError(
+            "config: sources.own: name the file of texts, .txt, .csv or .parquet, or have them written: say in"
+            " prompts.description what the images show"
+        )
+    if len(prompts.description.split()) < _FEWEST_WORDS:
+        raise UserError(
+            f"config: prompts.description: {prompts.description!r} does not say what the images show; write a sentence"
+        )
+    if len(set(prompts.examples)) < _FEWEST_EXAMPLES:
+        raise UserError(
+            f"config: prompts.examples: {len(set(prompts.examples))} different texts; give at least"
+            f" {_FEWEST_EXAMPLES}, as they would be asked of the teacher"
+        )
+    if prompts.llm.count < prompts.count + prompts.evaluation:
+        raise UserError(
+            f"config: prompts.llm.count: {prompts.llm.count} texts to be written are fewer than the {prompts.count} of"
+            f" prompts.count and the {prompts.evaluation} of prompts.evaluation"
+        )
+
+
+def check_teacher(path: Path, layout: str | None = None) -> None:
+    """Raise :class:`UserError` unless it is the folder of a diffusers pipeline of a known family, or one file of it.
 
     Only names and the small ``model_index.json`` are read.
+
+    Args:
+        path: The teacher.
+        layout: For one file, the folder of what it was fine-tuned from; one that is fetched need not be there yet.
     """
     where = f"config: teacher: {path}"
     if path.suffix in _PICKLES:
         raise UserError(f"{where}: a pickle can run anything; save the pipeline as a folder with safetensors weights")
-    if path.is_file():
-        raise UserError(f"{where}: a file; load it by diffusers' from_single_file and save the pipeline as a folder")
+    if path.suffix == ".safetensors":
+        _check_file(path, where)
+        if layout is None:
+            raise UserError(
+                "config: teacher_layout: name the diffusers folder of the model that the teacher was fine-tuned from;"
+                f" of Stable Diffusion 1.x it is {_FETCHED}stable-diffusion-v1-4-layout"
+            )
+        if layout.startswith(_FETCHED) and not Path(layout).exists():
+            return
+        path, where = Path(layout), f"config: teacher_layout: {layout}"
+    _check_folder(path, where, weights=layout is None)
+
+
+def _check_file(path: Path, where: str) -> None:
+    """Whether a file holds a whole Stable Diffusion, by the names of its weights."""
+    if not path.is_file():
+        raise UserError(f"{where}: no such file")
+    try:
+        with safe_open(path, "np") as weights:
+            names = list(weights.keys())
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{where}: no whole safetensors file ({reason(error)}); copy it again") from None
+    if any("lora" in name for name in names):
+        raise UserError(f"{where}: a LoRA; load it into its model, fuse it and save the pipeline as a folder")
+    if any(name.startswith("conditioner.embedders.1.") for name in names):
+        raise UserError(f"{where}: an SDXL in one file; load it by diffusers' from_single_file and save it as a folder")
+    for part, prefix in _SINGLE_FILE.items():
+        if not any(name.startswith(prefix) for name in names):
+            raise UserError(
+                f"{where}: holds no {part} ({prefix}*), so it is no whole Stable Diffusion; give a file with all"
+                " parts, or a diffusers folder"
+            )
+
+
+def _check_folder(path: Path, where: str, weights: bool) -> None:
     if not path.is_dir():
         raise UserError(f"{where}: no such folder")
     index = path / "model_index.json"
@@ -62,5 +136,5 @@ def check_teacher(path: Path) -> None:
     if name not in FAMILIES:
         raise UserError(f"{where}: a {name}; known are {', '.join(FAMILIES)}")
     unet = path / "unet"
-    if unet.is_dir() and not list(unet.glob("*.safetensors")):
+    if weights and unet.is_dir() and not list(unet.glob("*.safetensors")):
         raise UserError(f"{where}: its unet has no safetensors weights; save the pipeline with safe_serialization=True")

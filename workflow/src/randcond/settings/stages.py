@@ -52,6 +52,11 @@ class Prompts(Section):
     held_out: list[Annotated[str, Field(min_length=1)]] = []
     """Words of the world ``own``, or words in a row: their texts are in the text pool
     alone, without an image, and are scored apart."""
+    description: OneLine | None = None
+    """Where the world ``own`` has no texts: what its images show, in a sentence or two, for a language model that
+    writes ``llm.count`` of them."""
+    examples: list[OneLine] = []
+    """A few texts of the kind that is to be written; ``llm.examples`` of them are shown at a time."""
     expected: dict[Literal["seen", "unseen"], Positive] = {}
     """The paper's counts of D, reported beside ours."""
     seed: Seed = 0

@@ -1,0 +1,1 @@
+"""A teacher in one file, as the diffusers folder that all other stages read."""
