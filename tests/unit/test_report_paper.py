@@ -2,12 +2,14 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from report_world import World
 
+from randcond.jobs.errors import UserError
 from randcond.report import Files, build, grids, shown
 
 PASSED = {"passed": True, "overridden_by": None, "split": "all"}
@@ -78,18 +80,55 @@ def test_rows_of_the_benchmark() -> None:
     assert grids.chosen_rows(prompts, "coco30k", 3, 5) == [0, 2, 4]
 
 
-def test_costs_of_a_tables_students(world: World) -> None:
+@pytest.mark.parametrize(("more", "shown_passes"), [({}, ["–", "–"]), ({"passes": 52}, ["52", "64.2"])])
+def test_costs_of_a_tables_students(world: World, more: dict, shown_passes: list[str]) -> None:
     world.settings["tables"]["table1"]["costs"] = True
     cost = {"run": "seen-rc", "unet_parameters": 1_234_567, "macs": 8_900_000, "unet_bytes": 2_469_134}
     path = world.folder / "costs/seen-rc/0.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(cost | {"latency": 0.256, "device": "CPU, 1 thread"}))
+    path.write_text(json.dumps(cost | more | {"latency": 0.256, "device": "CPU, 1 thread"}))
     files = Files(world.score_files(), world.histories, world.samples, world.prompts, world.llm, costs=[path])
     build(shown.read_settings(json.dumps(world.settings)), files, world.folder / "report")
     text = (world.folder / "report/index.html").read_text()
     row = text.split('<a href="costs/seen-rc.json">')[1].split("</tr>")[0]
-    assert [cell.split("<")[0] for cell in row.split('<td class="number">')[1:]] == ["1.235", "8.9", "2.47", "0.26"]
+    cells = [cell.split("<")[0] for cell in row.split('<td class="number">')[1:]]
+    assert cells == ["1.235", "8.9", "2.47", *shown_passes, "0.256"]
     assert "(CPU, 1 thread)" in text
     assert json.loads((world.folder / "report/costs/seen-rc.json").read_text())["latency"] == 0.256
     table = pd.read_csv(world.folder / "report/tables/table1-costs.csv")
     assert table["run"].tolist() == ["seen-rc"]
+
+
+def test_rows_that_are_drawn_otherwise(world: World) -> None:
+    # the same student in fewer steps: scored, costed and shown beside it, but trained once
+    fewer = copy.deepcopy(world.scores["seen-rc", 0]) | {"run": "seen-rc-4"}
+    fewer["protocol"] |= {"steps": 4}
+    world.scores["seen-rc-4", 0] = fewer
+    table = world.settings["tables"]["table1"]
+    table |= {"costs": True, "seconds": True}
+    table["rows"].append({"run": "seen-rc-4", "label": "in four steps"})
+    cost = {"unet_parameters": 10, "macs": 10, "unet_bytes": 20, "device": "CPU, 1 thread"}
+    costs = []
+    for run, latency, passes in (("seen-rc", 0.5, 52), ("seen-rc-4", 0.1, 10)):
+        costs.append(world.folder / f"costs/{run}/0.json")
+        costs[-1].parent.mkdir(parents=True)
+        costs[-1].write_text(json.dumps(cost | {"run": run, "latency": latency, "passes": passes}))
+    settings = world.settings | {"drawn": {"seen-rc-4": "seen-rc"}}
+    files = Files(world.score_files(), world.histories, world.samples, world.prompts, world.llm, costs=costs)
+    output = world.folder / "report"
+    build(shown.read_settings(json.dumps(settings)), files, output)
+    points = pd.read_csv(output / "figures/table1-seconds-all.csv")
+    points = points[points["metric"] == "named"]
+    assert points[["line", "run", "seconds", "passes"]].to_numpy().tolist() == [
+        ["seen-rc", "seen-rc", 0.5, 52],
+        ["seen-rc", "seen-rc-4", 0.1, 10],
+    ]
+    assert points["value"].nunique() == 1
+    page = (output / "index.html").read_text()
+    assert "figures/table1-seconds-all.csv" in page
+    jobs = page.split('<section id="provenance">')[1].split('<tr><th scope="row">seen-rc-4</th>')
+    assert len(jobs) == 2 and "<td>score</td>" in jobs[1].split("</tr>")[0]
+    # under another name it may not stand twice in the same steps
+    fewer["protocol"] |= {"steps": 25}
+    with pytest.raises(UserError, match="scores the same student as"):
+        build(shown.read_settings(json.dumps(settings)), replace(files, scores=world.score_files()), output)

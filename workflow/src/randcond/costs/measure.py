@@ -1,4 +1,4 @@
-"""What a pipeline costs: parameters, multiply-accumulates of a UNet call, bytes in float16, time of an image."""
+"""What a pipeline costs: parameters, bytes in float16, multiply-accumulates of a UNet call; calls, time of an image."""
 
 import argparse
 import copy
@@ -39,6 +39,15 @@ def latency(pipeline: StableDiffusionPipeline, steps: int, guidance_scale: float
     return min(seconds[1:])
 
 
+def passes(pipeline: StableDiffusionPipeline, steps: int, guidance_scale: float) -> int:
+    """How often the UNet sees a latent on the way to an image; with guidance it sees each twice."""
+    seen: list[int] = []
+    hook = pipeline.unet.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    draw_latents(pipeline, ["a"], 0, 0, steps, guidance_scale)
+    hook.remove()
+    return sum(seen)
+
+
 def device_name(threads: int) -> str:
     """What the time was measured on: the job's GPU, or a number of threads of the CPU."""
     if device() == "cuda":
@@ -50,7 +59,8 @@ def main(arguments: argparse.Namespace) -> None:
     """Measure the pipeline of ``arguments`` and write its costs as JSON."""
     settings = json.loads(arguments.settings)
     set_threads(arguments.threads)
-    pipeline = load_pipeline(arguments.pipeline, device(), settings["precision"])
+    own, drawing = "scheduler" in settings, (settings["steps"], settings["guidance_scale"])
+    pipeline = load_pipeline(arguments.pipeline, device(), settings["precision"], own_scheduler=own)
     teacher = Teacher(pipeline)
     write_json(
         arguments.output,
@@ -59,7 +69,8 @@ def main(arguments: argparse.Namespace) -> None:
             "unet_parameters": count_parameters(teacher.unet),
             "macs": multiply_accumulates(teacher),
             "unet_bytes": 2 * count_parameters(teacher.unet),  # in float16, whatever it was saved in
-            "latency": latency(pipeline, settings["steps"], settings["guidance_scale"], settings["repeats"]),
+            "passes": passes(pipeline, *drawing),
+            "latency": latency(pipeline, *drawing, settings["repeats"]),
             "device": device_name(arguments.threads),
         },
     )
@@ -67,7 +78,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", required=True, help="JSON: steps, guidance_scale, precision, repeats")
+    parser.add_argument("--settings", required=True, help="JSON: steps, guidance_scale, precision, repeats, scheduler")
     parser.add_argument("--run", required=True)
     parser.add_argument("--threads", type=int, default=1)
     for option in ("--pipeline", "--output"):

@@ -29,6 +29,7 @@ from randcond.report import (
     page,
     paper_figures,
     score_files,
+    seconds,
     shown,
     tables,
 )
@@ -99,7 +100,7 @@ def build(settings: shown.Settings, files: Files, output: Path) -> None:
     metrics = tables.shown_metrics(scores)
     drawn = paper_figures.read(files.figures)
     claims = ledger.judged(settings.claims, scores, {one.name: one.measured for one in drawn})
-    made, environments = origins.origins(scores, files.logs)
+    made, environments = origins.origins(scores, files.logs, ("teacher", *settings.drawn))
     elsewhere = origins.elsewhere(made, environments)
     with atomic_path(output) as folder:
         (folder / "tables").mkdir(parents=True)
@@ -114,6 +115,7 @@ def build(settings: shown.Settings, files: Files, output: Path) -> None:
             metrics=metrics,
             claims=claims,
             series=_series(settings, scores, folder / "figures"),
+            seconds=_seconds(settings, scores, files, folder / "figures"),
             along={group.name: along.draw(group, folder / "figures") for group in grouped},
             scores=scores,
             grids=_grids(settings, files, folder / "figures"),
@@ -191,6 +193,21 @@ def _series(settings: shown.Settings, scores: dict[str, list[score_files.Score]]
     sizes = {run: made.get("size") or settings.count for run, made in settings.runs.items()}
     drawn = {name: figures.size_curves(name, one, sizes, scores, folder) for name, one in settings.series.items()}
     return {name: svg for name, svg in drawn.items() if svg}
+
+
+def _seconds(
+    settings: shown.Settings, scores: dict[str, list[score_files.Score]], files: Files, folder: Path
+) -> dict[str, dict[str, str]]:
+    """Table -> split -> plot of its rows against the seconds of an image."""
+    costs = inputs.read_student_costs(files.costs)
+    return {
+        name: {
+            split: seconds.draw(f"{name}-seconds-{split}", table, split, scores, costs, settings.drawn, folder)
+            for split in table.splits
+        }
+        for name, table in settings.tables.items()
+        if table.seconds and any(row.run in costs and scores.get(row.run) for row in table.rows if row.run)
+    }
 
 
 def _grids(settings: shown.Settings, files: Files, folder: Path) -> list[grids.FilledGrid]:

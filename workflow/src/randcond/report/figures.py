@@ -196,6 +196,28 @@ def step_curves(name: str, points: Points, split: str, folder: Path) -> str:
     return _with_legend(figure, folder / f"{name}.svg")
 
 
+def second_curves(name: str, frame: pd.DataFrame, folder: Path) -> str:
+    """Draw every metric against the seconds of an image into ``folder``/<name>.svg, with <name>.csv.
+
+    Args:
+        name: Of the files.
+        frame: A row for each point, with its line, seconds, metric, value, error95 and seeds.
+        folder: Where to write.
+
+    Returns:
+        The SVG.
+    """
+    looks = {line: _look(number) for number, line in enumerate(dict.fromkeys(frame["line"]))}
+    figure, panels = _metric_panels(frame, folder / f"{name}.csv")
+    for axes, metric in panels:
+        for line, look in looks.items():
+            part = frame[(frame["line"] == line) & (frame["metric"] == metric)].sort_values("seconds")
+            _points(axes, part["seconds"], part, metric.scale, line, look)
+        axes.set_xscale("log")
+        axes.set_xlabel("seconds of an image")
+    return _with_legend(figure, folder / f"{name}.svg")
+
+
 def _metric_panels(frame: pd.DataFrame, path: Path) -> tuple[Figure, list[tuple[Axes, Metric]]]:
     """A panel for each metric of ``frame``, which is written to ``path``."""
     frame.assign(metric=frame["metric"].map(lambda m: m.key)).to_csv(path, index=False, lineterminator="\n")

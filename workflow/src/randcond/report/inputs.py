@@ -22,6 +22,7 @@ class StudentCost(BaseModel):
     unet_parameters: Count
     macs: Count
     unet_bytes: Count
+    passes: Count | None = None  # of latents through the UNet for one image, guidance counted; None: not recorded
     latency: Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
     device: str
 

@@ -10,7 +10,7 @@ from typing import Any
 from randcond.jobs.provenance import read_made_with
 from randcond.report.score_files import Score
 
-JOBS = ("student", "score")  # whose logs are shown
+TRAININGS = ("student", "faster")  # whose logs are shown, and that of the scoring
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,15 @@ class Elsewhere:
     usual: str
 
 
-def origins(scores: dict[str, list[Score]], logs: Iterable[Path]) -> tuple[list[Origin], list[Environment]]:
+def origins(
+    scores: dict[str, list[Score]], logs: Iterable[Path], untrained: Iterable[str] = ("teacher",)
+) -> tuple[list[Origin], list[Environment]]:
     """One row for the training and one for the scoring of each score, and the environments that they name.
 
     Args:
         scores: Scores by run.
         logs: Log files of jobs, ``.../<rule>/<run>-<seed>.log``; others are passed over.
+        untrained: Names among the scores that no training stands behind, but another name's.
     """
     by_name = {f"{path.parent.name}/{path.stem}": path for path in logs}
     environments: list[Environment] = []
@@ -61,7 +64,8 @@ def origins(scores: dict[str, list[Score]], logs: Iterable[Path]) -> tuple[list[
     for run, several in scores.items():
         for score in several:
             digest = hashlib.md5(score.path.read_bytes(), usedforsecurity=False).hexdigest()
-            for job in JOBS if run != "teacher" else JOBS[1:]:
+            trained = [job for job in TRAININGS if f"{job}/{run}-{score.seed}" in by_name] or list(TRAININGS[:1])
+            for job in [*(trained if run not in untrained else []), "score"]:
                 path = by_name.get(f"{job}/{run}-{score.seed}")
                 made = read_made_with(path.read_text(encoding="utf-8")) if path else None
                 rows.append(_row(run, score.seed, job, made, environments, digest))

@@ -47,6 +47,7 @@ class Content:
     metrics: list[Metric]
     claims: list[ledger.Tested]
     series: dict[str, str]
+    seconds: dict[str, dict[str, str]]
     along: dict[str, dict[str, str]]
     scores: dict[str, list[Score]]
     grids: list[FilledGrid]

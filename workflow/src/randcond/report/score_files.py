@@ -147,11 +147,14 @@ def check_comparable(scores: Sequence[Score], steps: Mapping[str, int] | None = 
 def check_students(scores: Iterable[Score], steps: Mapping[str, int] | None = None) -> None:
     """Raise :class:`UserError` if two scores are of one student: the numbers of a run would be shown as another's.
 
+    Drawn in other steps, or by another scheduler, it may be scored again.
+
     Raw weights and their moving average are two students, but for the first step, whose average they are.
     """
-    seen: dict[str, Score] = {}
+    seen: dict[tuple[str, ...], Score] = {}
     for score in scores:
-        other = seen.setdefault(score.unet_sha256, score)
+        drawn = (str(score.protocol.get(key)) for key in ("scheduler", "steps", "guidance_scale"))
+        other = seen.setdefault((score.unet_sha256, *drawn), score)
         if other is not score and not _first_step(score, other, steps or {}):
             raise UserError(
                 f"{score.path}: scores the same student as {other.path}; score each run's own, or keep one of runs"

@@ -38,6 +38,7 @@ class Table(BaseModel):
     rows: list[Row] = Field(min_length=1)
     splits: list[str] = Field(min_length=1)
     costs: bool = False
+    seconds: bool = False
 
 
 class Grid(BaseModel):
@@ -77,6 +78,7 @@ class Settings(BaseModel):
     grids: list[Grid] = []
     series: dict[Annotated[str, Field(pattern=SAFE_NAME)], Series] = {}
     claims: list[Claim] = []
+    drawn: dict[str, str] = {}  # what is drawn otherwise, and whose pipeline draws it
     count: Count = 1  # pairs in D of a run that names no size
     settings: dict[str, Any] = {}
 

@@ -25,6 +25,7 @@ READS: dict[str, tuple[str, ...]] = {
     "llm_prompts": ("prompts.llm",),
     "render": ("rendering", "prompts.count"),
     "student": (RUN, "distillation", "prompts.count"),
+    "faster": (RUN, "distillation", "sampling.guidance_scale", "prompts.count"),
     "sample": (RUN, "sampling"),
     "sample_along": (RUN, "sampling"),
     "real_images": ("scoring.real_per_prompt", "scoring.seed", "sampling.image_format", "sampling.resize"),
@@ -152,12 +153,22 @@ def _entry(stage: Stage, source: Source, world: str) -> dict[str, Any]:
 def _params(stage: Stage, source: Source, world: str) -> list[dict[str, list[str]]]:
     reads = READS.get(stage.rule, ALL)
     run = stage.jobs[0].wildcards.get("run")
-    experiments = (
-        [f"runs.{run}"] if RUN in reads and run != "teacher" else ["runs", "tables", "grids"] if reads == ALL else []
-    )
+    everything = ["runs", "faster", "drawn", "tables", "grids"] if reads == ALL else []
+    experiments = _entries(source.experiments, run) if RUN in reads and run is not None else everything
     wanted = {source.experiments: experiments, **{file: list(reads) for file in source.files}}
     found = {file: _present(file, keys) for file, keys in wanted.items()}
     return [{file: keys} for file, keys in {**found, str(settings_file(world)): [stage.name]}.items() if keys]
+
+
+def _entries(file: str, name: str) -> list[str]:
+    """Entries of the experiments file that a name's settings come from: its own, and those of what it starts from."""
+    values, found = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}, []
+    for kind, start in (("drawn", "run"), ("faster", "student"), ("runs", "")):
+        entry = (values.get(kind) or {}).get(name)
+        if entry is not None:
+            found.append(f"{kind}.{name}")
+            name = entry.get(start, name)
+    return found
 
 
 def _present(file: str, keys: list[str]) -> list[str]:
