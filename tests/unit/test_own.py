@@ -10,13 +10,16 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.yaml_file import read_yaml
+from randcond.samples.images import stored, write_images
 from randcond.scores import own as scores
 from randcond.settings.config import Config, check_config
 from randcond.settings.experiments import load_experiments
 from randcond.settings.own import check_own, check_teacher
+from randcond.teachers.stable_diffusion import decode, draw_latents, load_pipeline
 from randcond.worlds import load_world, own
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +126,7 @@ class Lookup:
 def lookup(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     chance = np.random.default_rng(0)
     monkeypatch.setattr(scores, "Evaluator", Lookup)
+    monkeypatch.setattr(scores, "latents", lambda _, archives, __: Lookup.known[archives[0].stem])
     teacher = chance.normal(size=(40, 6)) + 1
     Lookup.known = {
         "again": chance.normal(size=(40, 6)) + 1, "same": teacher, "near": teacher + 0.3 * chance.normal(size=(40, 6)),
@@ -136,8 +140,8 @@ HOW = {"batch": 8, "bootstrap": 5, "seed": 0}
 
 
 def scored(name: str, prompts: pd.DataFrame = PROMPTS) -> dict[str, Any]:
-    reference = scores.reference([Path("clip")], [Path("again.zip"), Path("same.zip")], prompts, HOW)
-    return scores.splits([Path("clip")], [Path(f"{name}.zip")], reference, prompts, HOW)
+    reference = scores.reference([Path("clip"), Path("teacher")], [Path("again.zip"), Path("same.zip")], prompts, HOW)
+    return scores.splits([Path("clip"), Path("teacher")], [Path(f"{name}.zip")], reference, prompts, HOW)
 
 
 def test_the_teacher_is_the_floor_and_the_nearer_student_the_better(lookup: dict[str, np.ndarray]) -> None:
@@ -146,8 +150,11 @@ def test_the_teacher_is_the_floor_and_the_nearer_student_the_better(lookup: dict
     for metric in ("agreement", "clip"):
         values = [found[name][metric]["value"] for name in ("same", "near", "far")]
         assert values == sorted(values, reverse=True)
-    for metric in ("fid", "kid"):
+    for metric in ("fid", "kid", "latents"):
         assert found["near"][metric]["value"] < found["far"][metric]["value"]
+    assert found["same"]["latents"]["value"] == 0
+    apart = np.linalg.norm(lookup["near"] - lookup["same"], axis=1) / 6**0.5
+    assert found["near"]["latents"]["value"] == pytest.approx(apart.mean())
     unit = {name: rows / np.linalg.norm(rows, axis=1, keepdims=True) for name, rows in lookup.items()}
     assert found["near"]["agreement"]["value"] == pytest.approx(
         np.einsum("nd,nd->n", unit["near"], unit["same"]).mean()
@@ -159,6 +166,21 @@ def test_splits_where_words_are_held_out() -> None:
     assert {name: split["count"] for name, split in scored("near").items()} == {"all": 40, "seen": 30, "unseen": 10}
     assert scored("near", PROMPTS.assign(split="seen")).keys() == {"all"}
     assert json.dumps(scored("near"))  # plain numbers
+
+
+def test_latents_are_those_that_the_pictures_were_drawn_from(tmp_path: Path) -> None:
+    pipeline = load_pipeline(ROOT / "workflow/assets/emoji/teacher")
+    drawn = draw_latents(pipeline, ["a tiger on a red background", "a blue owl"], 0, 3, 8, 2.0)
+    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in decode(pipeline, drawn)]
+    for i in range(2):
+        write_images(tmp_path / f"{i}.zip", [stored(pictures[i], "png", None)], i, "png")
+    found = scores.latents(ROOT / "workflow/assets/emoji/teacher", [tmp_path / "0.zip", tmp_path / "1.zip"], 1)
+    assert found.shape == (2, drawn[0].numel())
+    apart = np.square(found - drawn.flatten(1).numpy()).mean(1)
+    crossed = np.square(found - drawn.flip(0).flatten(1).numpy()).mean(1)
+    assert (apart < 0.1).all() and (crossed > 10 * apart).all()
+    with pytest.raises(UserError, match=r"vae: no such file|vae: not an autoencoder"):
+        scores.latents(tmp_path, [tmp_path / "0.zip"], 1)
 
 
 def test_wrong_images_are_no_score(lookup: dict[str, np.ndarray]) -> None:

@@ -1,6 +1,8 @@
 from randcond.assets.listing import needed, read_assets
 
 ASSETS = read_assets(Path("config/assets.yaml"))
+# one's own world has its texts written only where they are described
+NO_LLM = CONFIG.prompts.llm.writer or (CONFIG.world == "own" and not WRITTEN)
 NEEDED = [f"results/assets/{name}" for name in needed(ASSETS, CONFIG.model_dump())]
 
 
@@ -25,5 +27,5 @@ rule fetch:
     """Everything from outside that the configuration needs."""
     input:
         NEEDED,
-        [] if CONFIG.prompts.llm.writer else rules.fetch_llm.output,
+        [] if NO_LLM else rules.fetch_llm.output,
     localrule: True

@@ -41,7 +41,9 @@ RUNS = [run for run in EXPERIMENTS.runs if not CONFIG.only or run in CONFIG.only
 # what is scored beside the runs: students that were made faster, and what is drawn in other steps
 MORE = [name for name in EXPERIMENTS.more if not CONFIG.only or name in CONFIG.only]
 TEACHER = CONFIG.teacher_folder
-EVALUATORS = [CONFIG.evaluator, *([CONFIG.inception] if CONFIG.inception else [])]
+# one's own world also compares latents, by the teacher's autoencoder
+BESIDE = TEACHER if CONFIG.world == "own" else CONFIG.inception
+EVALUATORS = [CONFIG.evaluator, *([BESIDE] if BESIDE else [])]
 # relative, so that a checkout can be moved or copied without running anything again
 RULES = os.path.relpath(workflow.current_basedir.get_path_or_uri(secret_free=True))
 HERE = Path(RULES).parent  # the folder workflow/

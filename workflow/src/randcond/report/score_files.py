@@ -55,6 +55,7 @@ class Metrics(BaseModel):
     clip: Cosine
     named: Share | None = None
     agreement: Cosine | None = None  # with the teacher's sample of the same prompt and noise; of one's own world
+    latents: Distance | None = None  # to the same
     fid_clean: Distance | None = None  # by another resize; of worlds that are scored by Inception
 
     def get(self, metric: str) -> Estimate | None:

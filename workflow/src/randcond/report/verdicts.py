@@ -15,9 +15,12 @@ from scipy import stats
 
 from randcond.settings.claims import Claim, Pair
 
-LOWER_IS_BETTER = ("fid", "fid_clean", "kid")
+LOWER_IS_BETTER = ("fid", "fid_clean", "kid", "latents")
 # "As good as" means not worse by more than this part of the value. CLIP scores span less of their scale than the rest.
-TOLERANCE = {"fid": 0.05, "fid_clean": 0.05, "kid": 0.05, "is": 0.05, "clip": 0.02, "named": 0.05, "agreement": 0.02}
+TOLERANCE = {
+    **dict.fromkeys(("fid", "fid_clean", "kid", "is", "named", "latents"), 0.05),
+    **dict.fromkeys(("clip", "agreement"), 0.02),
+}
 
 Verdict = Literal["reproduced", "not reproduced", "undecided", "not run"]
 Scores = Mapping[str, Mapping[int, float]]  # run -> seed -> value of the metric
