@@ -15,7 +15,9 @@ from randcond.settings import describe
 from randcond.settings.claims import load_claims
 from randcond.settings.config import Config, check_config
 from randcond.settings.experiments import Experiments, load_experiments
+from randcond.settings.workflow import drawing
 
+FASTER = "runs: {a: {}, full: {grid: full}}\ntables: {}\nfaster: {"
 CONFIG = Path(__file__).parents[2] / "config"
 
 
@@ -45,10 +47,11 @@ def test_the_papers_world() -> None:
     values = merge(*(yaml.safe_load((CONFIG / f"{name}.yaml").read_text()) for name in ("config", "paper")))
     config = check_config(values)
     experiments = load_experiments(Path(__file__).parents[2] / config.experiments).of_grid(config.grid)
-    assert set(experiments.tables) == {"table1", "table2", "table3", "table4"}
+    assert set(experiments.tables) == {"table1", "table2", "table3", "table4", "faster"}
     assert len(experiments.runs) == 18
     shown = {row.run for table in experiments.tables.values() for row in table.rows}
-    assert shown - {None} == {*experiments.runs, "teacher"}
+    assert shown - {None} == {*experiments.runs, *experiments.more, "teacher"}
+    assert experiments.more == ["copied-rc-faster"]
     recipe = config.distillation
     assert (recipe.batch, recipe.schedule, recipe.weight_decay) == (256, "constant", 1e-2)
     assert (recipe.learning_rate.copied, recipe.learning_rate.random) == (5e-5, 5e-5)
@@ -70,7 +73,8 @@ def test_every_row_of_the_paper_is_in_its_results(file: str) -> None:
     for name, table in experiments.tables.items():
         for row in table.rows:
             assert row.paper is None or (name, row.paper) in reported, (name, row)
-        assert name in ("probability", "shares", "features") or all(row.paper for row in table.rows)
+        ours = ("probability", "shares", "features", "faster", "fewer")
+        assert name in ours or all(row.paper for row in table.rows)
 
 
 @pytest.mark.parametrize("given", [[0, 1], ["0", "1"]], ids=["numbers", "as Snakemake's --config gives them"])
@@ -219,6 +223,21 @@ def test_bad_run(case: str, tmp_path: Path) -> None:
         ("runs: {}\ntables: {t: {title: T, splits: [all], rows: [{run: teacher, step: 5, label: B}]}}", "step"),
         ("runs: {a: {}}\ntables: {t: {title: T, splits: [all], rows: [{run: a, weights: best, label: B}]}}", "weights"),
         ("runs: {a: {random_conditioning: {kind: sigmoid, centre: .nan}}}\ntables: {}", "centre"),
+        (f"{FASTER}b: {{student: c}}}}", "faster.b: there is no run 'c' to start from"),
+        (f"{FASTER}b: {{student: teacher}}}}", "no run 'teacher' to start from"),
+        (f"{FASTER}b: {{student: a, phases: 5}}}}", "times: 32 cannot be cut into 5 phases"),
+        (f"{FASTER}b: {{student: a, phases: 1}}}}", "times: of one phase a divisor of 1000"),
+        (f"{FASTER}a: {{student: a}}}}", "a: a name for two"),
+        (f"{FASTER}b: {{student: a}}}}\ndrawn: {{b: {{run: a, steps: 4}}}}", "b: a name for two"),
+        (f"{FASTER}b: {{student: a}}}}\ndrawn: {{d: {{run: d, steps: 4}}}}", "drawn.d: there is no run 'd'"),
+        (f"{FASTER}b: {{student: full}}}}", "faster.b: full is of the full grid only"),
+        (f"{FASTER}teacher: {{student: a}}}}", "teacher"),
+        (f"{FASTER}}}\ndrawn: {{d: {{run: a, steps: 0}}}}", "drawn.d.steps"),
+        (
+            "runs: {a: {}}\nfaster: {b: {student: a}}\n"
+            "tables: {t: {title: T, splits: [all], rows: [{run: b, step: 5, label: B}]}}",
+            "tables.t: b has no steps",
+        ),
     ],
 )
 def test_bad_experiments(text: str, named: str, tmp_path: Path) -> None:
@@ -250,6 +269,35 @@ def test_runs_that_are_named_are_there(where: str) -> None:
         check_config(values).check_experiments(experiments)
     one_line(caught.value, "'copied-cr'")
     assert f" {where}: " in str(caught.value)
+
+
+def test_what_is_scored_beside_the_runs() -> None:
+    made = {"runs": {"a": {}, "b": {"grid": "full"}}, "tables": {}}
+    made["faster"] = {"fast": {"student": "a"}, "later": {"student": "b", "grid": "full"}}
+    made["drawn"] = {"once": {"run": "fast", "steps": 1}, "teacher-4": {"run": "teacher", "steps": 4}}
+    everything = Experiments.model_validate(made | {"drawn": made["drawn"] | {"a-8": {"run": "a", "steps": 8}}})
+    assert everything.more == ["fast", "later", "once", "teacher-4", "a-8"]
+    assert everything.of_grid("default").more == ["fast", "once", "teacher-4", "a-8"]
+    assert [everything.pipeline(name) for name in ("a", "fast", "once", "teacher-4")] == [
+        "a",
+        "fast",
+        "fast",
+        "teacher",
+    ]
+    assert [everything.student(name) for name in ("a", "fast", "once", "teacher-4")] == ["a", "a", "a", "teacher"]
+    check_config({"only": ["once", "a"]}).check_experiments(everything)
+    for where in ("more_seeds", "along"):
+        values = {where: {"fast": [1]} if where == "more_seeds" else ["fast"], "distillation": {"keep_every": 100}}
+        with pytest.raises(UserError, match=f"config: {where}: there is no run 'fast'; there are a, b$"):
+            check_config(values).check_experiments(everything)
+    # how they are drawn: a run as the configuration says, one made faster by its own scheduler without guidance
+    plain = everything.model_dump()
+    own = {"guidance_scale": 1.0, "scheduler": "DDIM"}
+    expected = {"a": {}, "fast": {"steps": 4, **own}, "once": {"steps": 1, **own}, "teacher": {}}
+    expected["a-8"] = {"steps": 8, "guidance_scale": 2.0}
+    assert {name: drawing(plain, name, 2.0) for name in expected} == expected
+    plain["faster"]["fast"] |= {"phases": 1, "times": 50}
+    assert drawing(plain, "once", 2.0)["scheduler"] == "LCM"
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """One picture by teacher and student."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import LCMScheduler, PNDMScheduler
+from diffusers import DDIMScheduler, LCMScheduler, PNDMScheduler
 from PIL import Image
 
 from randcond.models import draw, finished
@@ -131,3 +132,42 @@ def test_names_of_files_are_fit_for_any_filesystem(students: Path) -> None:
     path = draw.path_of(config(), wish, ["mine/9"])
     assert path.parent == Path("results/emoji/drawn")
     assert path.name.startswith("x-y") and path.name.endswith("y-mine-9-3.png") and len(path.name) < 120
+
+
+def test_few_steps_are_drawn_by_the_student_that_was_made_for_them(
+    students: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = {"runs": {"mine": {}}, "faster": {"fast": {"student": "mine", "steps": 3}}, "tables": {}}
+    (students / "config/experiments.yaml").write_text(json.dumps(made))
+    folder = students / "results/emoji/faster/fast/9/pipeline"
+    shutil.copytree(students / "teacher", folder)
+    scheduler(folder, DDIMScheduler)
+    assert list(finished.finished(config())) == ["fast/9", "mine/9", "mine/10"]
+    assert [finished.faster(config(), name) for name in (None, "mine/9", "fast/9", "mine/10")] == ["fast/9"] * 3 + [
+        None
+    ]
+    assert isinstance(finished.load(folder, students / "teacher").scheduler, DDIMScheduler)
+    scheduler(students / "teacher", DDIMScheduler)  # also where its teacher came with one of the same kind
+    assert isinstance(finished.load(folder, students / "teacher").scheduler, DDIMScheduler)
+
+    def drawn(*options: str) -> list[list[str]]:
+        """Name and steps of each picture, and the file."""
+        draw.main(["--prompt", "a tiger", *options])
+        *numbers, path = capsys.readouterr().out.splitlines()
+        assert Path(path).is_file()
+        return [[one.split(":")[0], one.split(", ")[1]] for one in numbers]
+
+    few = [["teacher", "2 steps"], ["fast/9", "4 steps"]]
+    assert (
+        drawn("--steps", "4") == drawn("--steps", "4", "--run", "mine") == drawn("--steps", "4", "--run", "fast") == few
+    )
+    assert drawn("--run", "fast") == [["teacher", "2 steps"], ["fast/9", "3 steps"]]  # as it is evaluated
+    # many steps, or a student that none was made from: as ever
+    assert drawn("--steps", "9", "--run", "mine") == [["teacher", "9 steps"], ["mine/9", "9 steps"]]
+    assert drawn("--steps", "1", "--run", "mine/10") == [["teacher", "1 step"], ["mine/10", "1 step"]]
+    # guidance is in its weights
+    assert [finished.usual(config(), name)["guidance_scale"] for name in ("teacher", "mine/9", "fast/9")] == [
+        2.0,
+        2.0,
+        1.0,
+    ]

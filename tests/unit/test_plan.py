@@ -93,6 +93,29 @@ def test_scores_along_a_training_cost_what_they_draw(monkeypatch: pytest.MonkeyP
         assert kept == pytest.approx(3 * 4 * operations.parameters(student) / 1e9)
 
 
+def test_students_that_are_made_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIG.parent)
+    runs = experiments("c-micro-rc").model_dump()
+    more = {"faster": {"fast": {"student": "c-micro-rc"}}, "drawn": {"fast-1": {"run": "fast", "steps": 1}}}
+    fewer, all_of_it = (
+        {line.stage: line for line in plan.plan(paper(along=[]), Experiments.model_validate(runs | added), GPU)}
+        for added in ({}, more)
+    )
+    found = all_of_it["faster fast"]
+    # in the place of the teacher's prediction three of the student's own: guided by itself, and its own target
+    three = 3 * operations.prediction_flops("c-micro") - operations.teacher_flops()
+    assert operations.faster_flops("c-micro", True) == operations.step_flops("c-micro", True) + three
+    assert found.hours == pytest.approx(4_000 * 256 * operations.faster_flops("c-micro", True) / GPU.train / 3600)
+    assert found.memory < all_of_it["student c-micro-rc"].memory  # the teacher is a small one
+    # drawn in four steps and in one, a pass each
+    passes = (4 + 1) * operations.prediction_flops("c-micro") + 2 * (
+        operations.decode_flops() + operations.text_flops()
+    )
+    drawn = all_of_it["sample"].hours - fewer["sample"].hours
+    assert drawn == pytest.approx(30_000 * passes / GPU.draw / 3600)
+    assert (all_of_it["sample"].jobs, all_of_it["score"].jobs) == (fewer["sample"].jobs + 60, fewer["score"].jobs + 2)
+
+
 def test_only_worlds_of_these_sizes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the world emoji"):
         plan.plan(Config(), experiments("c-micro-rc"), GPU)
@@ -130,4 +153,4 @@ def test_protocols() -> None:
     assert protocol(Config().model_dump())["image format"] == "PNG, no resize but the evaluator's own"
     found = protocol(paper().model_dump())
     assert found["image format"].startswith("JPEG, resized to 256 x 256")
-    assert found["training steps"] == {"copied": 50_000, "random": 50_000, "inherited": 50_000}
+    assert found["training steps"] == {"copied": 50_000, "random": 50_000, "inherited": 50_000, "faster": 4_000}

@@ -10,15 +10,16 @@ import yaml
 from conftest import Checkout
 
 # per rule: 9 assets; 4 sets of 213 shards (captions rendered, real and augmented, LLM prompts); 18 students; the
-# teacher and three students of table 2 are sampled on 41 shards of prompts, the other fifteen on 30; table 4 is eleven
-# pipelines; along each training three points are scored: 25,000 steps by both weights, 50,000 by their average
+# teacher and three students of table 2 are sampled on 41 shards of prompts, the other fifteen and the one that is made
+# faster on 30; table 4 is eleven pipelines, and the last costs too; along each training three points are scored: 25,000
+# steps by both weights, 50,000 by their average
 ALONG = {"sample_along": 3 * (3 * 41 + 15 * 30), "score_along": 3 * 18}
 JOBS = {
-    "cost": 11, "digits_classifier": 1, "digits_diffusion": 1, "toy": 1,
+    "cost": 12, "faster": 1, "digits_classifier": 1, "digits_diffusion": 1, "toy": 1,
     "all": 1, "calibrate": 1, "check_evaluators": 1, "fetch_asset": 9, "llm_prompts": 1, "prompts": 1,
     "evaluation_prompts": 1,
     "real_images": 1, "reference": 1,
-    "render": 4 * 213, "report": 1, "sample": 4 * 41 + 15 * 30, "score": 19, "student": 18,
+    "render": 4 * 213, "report": 1, "sample": 4 * 41 + 16 * 30, "score": 20, "student": 18,
 }  # fmt: skip
 
 
@@ -81,7 +82,8 @@ def test_all_of_it(paper: str) -> None:
 
 def test_the_full_grid(checkout: Checkout) -> None:
     # 9 choices of p(t), random conditioning without unseen texts (all drawn on 41 shards), 8 students of figure 7
-    more = {"student": 18, "score": 18, "sample": 10 * 41 + 8 * 30}
+    # one more is made faster, and four are drawn in other steps; all five are costed
+    more = {"student": 18, "score": 18 + 5, "sample": 10 * 41 + (8 + 5) * 30, "faster": 1, "cost": 5}
     expected = {rule: count + more.get(rule, 0) for rule, count in JOBS.items()}
     assert jobs(dry_run(checkout, "--configfile", "config/paper.yaml", "--config", "grid=full", "along=[]")) == expected
 
@@ -91,7 +93,8 @@ def test_stable_diffusion_2(checkout: Checkout) -> None:
     planned = jobs(dry_run(checkout, "--configfile", "config/paper.yaml", "config/sd21.yaml"))
     expected = {"fetch_asset": 8, "student": 8, "score": 9, "render": 213, "sample": 4 * 41 + 5 * 30, "cost": 6}
     expected |= {"sample_along": 2 * 3 * 30, "score_along": 2 * 3}
-    assert planned == {k: v for k, v in {**JOBS, **expected}.items() if k not in {"calibrate", "llm_prompts"}}
+    expected = {**JOBS, **expected}
+    assert planned == {k: v for k, v in expected.items() if k not in {"calibrate", "llm_prompts", "faster"}}
 
 
 def test_fetching_is_apart(checkout: Checkout) -> None:
@@ -110,7 +113,7 @@ def test_students_wait_for_the_teacher(paper: str) -> None:
         if block.startswith("score:"):
             wildcards = block.split("wildcards: run=")[1]
             waiting[wildcards.split(",")[0]] = "calibration.json" in block.split("output:")[0]
-    assert len(waiting) == 19
+    assert len(waiting) == 20
     assert [run for run, waits in waiting.items() if not waits] == ["teacher"]
 
 

@@ -6,11 +6,10 @@ SCORED = [("teacher", CONFIG.seeds[0])] + [
 ]
 COSTED = sorted(
     {
-        row.run
+        run
         for table in EXPERIMENTS.tables.values()
         if table.costs
-        for row in table.rows
-        if row.run in ("teacher", *RUNS, *MORE)
+        for run in costed_rows(table)
     }
 )
 

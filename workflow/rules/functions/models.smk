@@ -3,7 +3,9 @@ def model_settings(wildcards):
     return settings(
         name=wildcards.run,
         seed=int(wildcards.seed),
-        run=EXPERIMENTS.runs[EXPERIMENTS.student(wildcards.run)],
+        run=(
+            shown_faster(wildcards.run) if made_faster(wildcards) else run_of(wildcards)
+        ),
         card=CONFIG.teacher_card,
         count=sample_count(wildcards.run),
         precision=CONFIG.sampling.precision,

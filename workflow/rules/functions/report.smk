@@ -50,3 +50,9 @@ def shown_faster(name):
         "trajectories": None,
     }
     return run if swaps_texts else run | {"random_conditioning": None, "texts": []}
+
+
+def costed_rows(table):
+    """Of a table that shows costs those that are scored; none if that is the teacher alone."""
+    rows = [row.run for row in table.rows if row.run in (*RUNS, *MORE)]
+    return [*rows, *(row.run for row in table.rows if rows and row.run == "teacher")]

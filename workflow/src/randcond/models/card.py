@@ -48,6 +48,7 @@ class Made:
     teacher: str
     sizes: tuple[int, int, int] | None
     code: dict[str, Any] | None
+    faster: dict[str, Any] | None = None
 
     @property
     def p(self) -> str:
@@ -57,6 +58,8 @@ class Made:
     @property
     def weights(self) -> str:
         """Where its weights came from."""
+        if self.faster:
+            return f"the finished student {self.faster['student']}, same seed"
         return _INIT[self.run["init"]]
 
     @property
@@ -64,6 +67,14 @@ class Made:
         """What came off the teacher's own trajectories, in words; None for nothing."""
         given = self.run["trajectories"]
         return given and f"{100 * given['share']:g}% of each batch, guidance {given['guidance']:g}"
+
+    @property
+    def few_steps(self) -> str | None:
+        """How it learned to draw in few steps, in words; None for a student that did not."""
+        if not self.faster:
+            return None
+        jumps = f"{self.faster['phases']} phases of its sampler's way in {self.faster['times']} times"
+        return f"consistency distillation over {jumps}; guidance is in the weights: draw with guidance_scale=1"
 
     @property
     def d(self) -> str:

@@ -38,10 +38,12 @@ def drawn(config: Config, names: list[str], wish: dict[str, Any]) -> Iterator[Sh
     Raises:
         UserError: If a student is not there any more or no whole pipeline, or the wish is none.
     """
-    asked = validated(Wish, wish, "draw")
     pictures: Shown = []
+    fast = [name for name, folder in finished.finished(config).items() if finished.made_faster(folder)]
     for name in ["teacher", *names]:
-        one = finished.draw(name, _pipeline(config, name), asked)
+        # of a student that was made faster nobody wants many steps, nor guidance on top of its own
+        own = finished.usual(config, name) if name in fast else {}
+        one = finished.draw(name, _pipeline(config, name), validated(Wish, wish | own, "draw"))
         pictures.append((enlarged(one.image), f"{name}: {one.numbers}"))
         yield list(pictures)
 

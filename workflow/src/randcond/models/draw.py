@@ -1,6 +1,7 @@
 """Draw one picture with the teacher and a finished student, side by side: ``python -m randcond.models.draw``.
 
-Without ``--run`` the teacher draws alone, which needs nothing but the checkout.
+Without ``--run`` the teacher draws alone, which needs nothing but the checkout. Asked for few steps, a student that was
+made faster draws, if there is one, and the teacher in its usual number.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from randcond.settings.config import Config, read_config
 from randcond.settings.fields import validated
 
 _SIZE = 256  # pixels of a picture's side, at least
+_FEW = 8  # steps up to which a student that was made for them draws in the place of the one that it was made from
 
 
 def side_by_side(prompt: str, pictures: list[Drawn]) -> Image.Image:
@@ -43,15 +45,15 @@ def path_of(config: Config, wish: Wish, names: list[str]) -> Path:
     return Path("results", config.name, "drawn", f"{slug}.png")
 
 
-def wish_of(config: Config, prompt: str, options: dict[str, str | None]) -> Wish:
-    """The wish of a command's options; what is left out is as in the configuration's ``sampling``.
+def wish_of(config: Config, prompt: str, options: dict[str, str | None], name: str = "teacher") -> Wish:
+    """The wish of a command's options; what is left out is as usual for the name, and in ``sampling``.
 
     Raises:
         UserError: Naming the option that is wrong.
     """
-    usual = {name: getattr(config.sampling, name) for name in ("seed", "steps", "guidance_scale")}
-    given = {name: _number(text) for name, text in options.items() if text}
-    return validated(Wish, {"prompt": prompt, **usual, **given}, "draw")
+    given = {option: _number(text) for option, text in options.items() if text}
+    others = {"seed": config.sampling.seed, **finished.usual(config, name)}
+    return validated(Wish, {"prompt": prompt, **others, **given}, "draw")
 
 
 def _number(text: str) -> Any:
@@ -78,22 +80,24 @@ def main(argv: list[str] | None = None) -> None:
 
 def _draw(arguments: argparse.Namespace) -> None:
     config = read_config([Path("config/config.yaml"), *arguments.configfile])
-    wish = wish_of(
-        config, arguments.prompt, {name: getattr(arguments, name) for name in ("seed", "steps", "guidance_scale")}
-    )
-    teacher, folders = Path(config.teacher_folder), {"teacher": Path(config.teacher_folder)}
-    if arguments.run:
-        name = finished.find(config, arguments.run)
-        folders[name] = finished.finished(config)[name]
+    options = {name: getattr(arguments, name) for name in ("seed", "steps", "guidance_scale")}
+    wish = wish_of(config, arguments.prompt, options)
+    teacher = Path(config.teacher_folder)
+    name = finished.find(config, arguments.run) if arguments.run else None
+    there, wishes = finished.finished(config), {"teacher": wish}
+    if options["steps"] and wish.steps <= _FEW and (faster := finished.faster(config, name)):
+        name, wishes["teacher"] = faster, wish_of(config, arguments.prompt, options | {"steps": None})
+    if name:
+        wishes[name] = wish_of(config, arguments.prompt, options, name)
     else:
-        there = ", ".join(finished.finished(config)) or "none yet; make reproduce trains some"
-        print(f"the teacher alone; students to name by RUN=...: {there}")
+        known = ", ".join(there) or "none yet; make reproduce trains some"
+        print(f"the teacher alone; students to name by RUN=...: {known}")
     pictures = []
-    for name, folder in folders.items():
-        pipeline = finished.load(folder, teacher, config.sampling.precision)
-        pictures.append(finished.draw(name, pipeline, wish))
-        print(f"{name}: {pictures[-1].numbers}")
-    path = path_of(config, wish, list(folders)[1:])
+    for one, its in wishes.items():
+        pipeline = finished.load(there.get(one, teacher), teacher, config.sampling.precision)
+        pictures.append(finished.draw(one, pipeline, its))
+        print(f"{one}: {pictures[-1].numbers}")
+    path = path_of(config, wish, list(wishes)[1:])
     with atomic_path(path) as partial:
         side_by_side(wish.prompt, pictures).save(partial, "PNG")
     print(path)

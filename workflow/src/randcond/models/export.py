@@ -197,11 +197,12 @@ def export(config: Config, run: str, kind: str) -> tuple[Path, dict[str, Any]]:
     output = Path("results", config.name, "exported", name, kind)
     with atomic_path(output) as folder:
         write(pipeline, kind, folder)
-        drawing = SimpleNamespace(seed=sampling.seed, steps=sampling.steps, scale=sampling.guidance_scale)
+        how = finished.usual(config, name)
+        drawing = SimpleNamespace(seed=sampling.seed, steps=how["steps"], scale=how["guidance_scale"])
         found = check(pipeline, with_exported(pipeline, folder), "a picture", **vars(drawing))
         packages = ("torch", "onnx", "onnxruntime" if kind == "onnx" else "openvino")
         result = {
-            **{"student": name, "format": kind, "steps": sampling.steps, "threads": torch.get_num_threads()},
+            **{"student": name, "format": kind, "steps": drawing.steps, "threads": torch.get_num_threads()},
             **{"tolerance": {"prediction": TOLERANCE, "picture": PICTURE_TOLERANCE}, **found},
             "versions": {package: metadata.version(package) for package in packages},
         }

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import diffusers
-import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 from pydantic import AfterValidator, Field
@@ -16,8 +14,12 @@ from randcond.jobs.files import read_json
 from randcond.jobs.stage import device
 from randcond.method.student import count_parameters
 from randcond.settings.config import Config
+from randcond.settings.experiments import load_experiments
 from randcond.settings.fields import Section, Seed
+from randcond.settings.workflow import drawing
 from randcond.teachers.stable_diffusion import decode, draw_latents, load_pipeline
+
+_FASTER = "faster"  # the stage that makes students faster
 
 
 def _not_empty(prompt: str) -> str:
@@ -41,24 +43,54 @@ class Wish(Section):
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture, the seconds from prompt to picture, and the parameters of the UNet that drew it."""
+    """A picture, the seconds from prompt to picture, and the parameters and steps of the UNet that drew it."""
 
     name: str
     image: Image.Image
     seconds: float
     parameters: int
+    steps: int
 
     @property
     def numbers(self) -> str:
-        """Parameters and seconds, for people."""
-        return f"{self.parameters / 1e6:.1f} million parameters, {self.seconds:.2f} s"
+        """Parameters, steps and seconds, for people."""
+        steps = f"{self.steps} step{'s' * (self.steps != 1)}"
+        return f"{self.parameters / 1e6:.1f} million parameters, {steps}, {self.seconds:.2f} s"
 
 
 def finished(config: Config) -> dict[str, Path]:
-    """``<run>/<seed>`` -> folder of its pipeline, of every student of the world that is finished."""
-    pipelines = Path("results", config.name, "students").glob("*/*/pipeline/model_index.json")
+    """``<run>/<seed>`` -> folder of its pipeline, of every student of the world that is finished, or made faster."""
+    world = Path("results", config.name)
+    pipelines = [
+        path for stage in ("students", _FASTER) for path in world.glob(f"{stage}/*/*/pipeline/model_index.json")
+    ]
     found = {(path.parents[2].name, path.parents[1].name): path.parent for path in pipelines}
     return {"/".join(name): found[name] for name in sorted(found, key=lambda name: (name[0], len(name[1]), name[1]))}
+
+
+def made_faster(folder: Path) -> bool:
+    """Whether a finished student's pipeline is one that draws in few steps, by its own scheduler."""
+    return folder.parts[-4:-3] == (_FASTER,)
+
+
+def faster(config: Config, name: str | None) -> str | None:
+    """The name of the student that was made faster out of a finished one; of any, the first, where none is named."""
+    there = [one for one, folder in finished(config).items() if made_faster(folder)]
+    made = load_experiments(Path(config.experiments)).faster if there else {}
+    for one in there:
+        run, seed = one.split("/")
+        if run in made and name in (None, one, f"{made[run].student}/{seed}"):
+            return one
+    return None
+
+
+def usual(config: Config, name: str) -> dict[str, Any]:
+    """Steps and guidance that a student's images, or the teacher's, are drawn with where nobody says otherwise."""
+    how = {"steps": config.sampling.steps, "guidance_scale": config.sampling.guidance_scale}
+    if not made_faster(finished(config).get(name, Path())):
+        return how
+    made = load_experiments(Path(config.experiments)).model_dump()
+    return how | {key: value for key, value in drawing(made, name.split("/")[0], 1.0).items() if key in how}
 
 
 def find(config: Config, run: str) -> str:
@@ -86,15 +118,8 @@ def load(folder: Path, teacher: Path, precision: str = "no") -> StableDiffusionP
     Raises:
         UserError: If it is no whole pipeline.
     """
-    pipeline = load_pipeline(folder, device(), precision if device() == "cuda" else "no")
-    kind, usual = (_scheduler(one) for one in (folder, teacher))
-    if kind != usual:
-        try:
-            own = getattr(diffusers, kind)
-            pipeline.scheduler = own.from_pretrained(str(folder), subfolder="scheduler", local_files_only=True)
-        except (AttributeError, OSError, ValueError, TypeError) as error:
-            raise UserError(f"{folder}/scheduler: no scheduler of the kind {kind} ({error})") from None
-    return pipeline
+    own = made_faster(folder) or _scheduler(folder) != _scheduler(teacher)
+    return load_pipeline(folder, device(), precision if device() == "cuda" else "no", own_scheduler=own)
 
 
 def _scheduler(folder: Path) -> str:
@@ -110,9 +135,8 @@ def draw(name: str, pipeline: StableDiffusionPipeline, wish: Wish) -> Drawn:
     """
     draw_latents(pipeline, [wish.prompt], 0, wish.seed, 1, wish.guidance_scale)
     start = time.perf_counter()
-    with torch.random.fork_rng():
-        torch.manual_seed(wish.seed)  # of what some schedulers add between two steps; PNDM adds nothing
-        latents = draw_latents(pipeline, [wish.prompt], 0, wish.seed, wish.steps, wish.guidance_scale)
+    latents = draw_latents(pipeline, [wish.prompt], 0, wish.seed, wish.steps, wish.guidance_scale)
     image = decode(pipeline, latents)[0]
     seconds = time.perf_counter() - start
-    return Drawn(name, Image.fromarray(image.permute(1, 2, 0).numpy()), seconds, count_parameters(pipeline.unet))
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+    return Drawn(name, picture, seconds, count_parameters(pipeline.unet), wish.steps)

@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> None:
     costs: list[StudentCost] = [parse(StudentCost, read_json(path), path) for path in arguments.costs]
     measured = card.Measured(scores[0], scores[1], costs[0], costs[1])
     base = settings["card"]["base_model"] or str(arguments.teacher)
-    made = card.Made(run, settings["run"], seed, base, *card.trained(arguments.student_log))
+    made = card.Made(run, settings["run"], seed, base, *card.trained(arguments.student_log), settings.get("faster"))
     tags = ["stable-diffusion", "knowledge-distillation", "random-conditioning", settings["run"]["student"]]
     head = card.front_matter(arguments.teacher, settings["card"], tags)
     pipeline = load(arguments.pipeline, arguments.teacher)

@@ -18,7 +18,7 @@ from randcond.planning import operations
 from randcond.planning.speeds import MEASURED, Gpu, gpus
 from randcond.settings.config import Config, read_config
 from randcond.settings.experiments import Experiments, load_experiments
-from randcond.settings.workflow import evaluation_count, kept_points, needs_images, shards, step_count
+from randcond.settings.workflow import drawing, evaluation_count, kept_points, needs_images, shards, step_count
 
 _TEACHER = "results/assets/stable-diffusion-v1-4"
 _TOKEN_FLOPS = 2 * 7.6e9  # a token of a model of 7.6 billion parameters
@@ -69,6 +69,7 @@ def plan(config: Config, experiments: Experiments, gpu: Gpu) -> list[Line]:
         _llm(config, any(run.prompts == "llm" for run in runs.values()), gpu),
         _renders(config, {(run.prompts, run.images) for run in runs.values() if needs_images(run.model_dump())}, gpu),
         *_students(config, runs, gpu),
+        *_faster(config, experiments, gpu),
         *_samples(config, experiments, runs, gpu),
     ]
 
@@ -101,57 +102,78 @@ def _weights(name: str) -> float:
 
 def _students(config: Config, runs: dict[str, Any], gpu: Gpu) -> Iterator[Line]:
     recipe, seeds, processes = config.distillation, len(config.seeds), max(1, config.gpus.train)
-    half = recipe.mixed_precision != "no"
     for name, run in runs.items():
         steps = step_count(recipe.steps.model_dump(), run.model_dump())
         flops = steps * recipe.batch * operations.step_flops(run.student, recipe.gradient_checkpointing)
         if run.trajectories and run.trajectories.guidance > 1:  # the teacher's second pass
             flops += steps * recipe.batch * run.trajectories.share * operations.teacher_flops()
-        # weights, gradients, two moments and the moving average in float32; the teacher's UNet as it computes
-        own = (5 if recipe.ema else 4) * _WEIGHTS * operations.parameters(run.student) / 1e9
-        teacher = (2 if half else 4) * operations.parameters("unet") / 1e9
-        rest = _WEIGHTS * (operations.parameters("vae") + operations.parameters("text")) / 1e9
-        kept = (
-            recipe.micro_batch
-            * operations.saved_bytes(run.student, recipe.gradient_checkpointing)
-            * (1 if half else 2)
-            / 1e9
-        )
+        own = _state(config, run.student)
         unets = len(kept_points(recipe.model_dump(), run.model_dump())) * own / (5 if recipe.ema else 4)
         disk = seeds * (_weights(run.student) + 4 / 5 * own + unets)
-        yield Line(
-            f"student {name}", seeds, seeds * flops / gpu.train / 3600, processes, disk, own + teacher + rest + kept
-        )
+        memory = own + _memory(config, run.student, "unet")
+        yield Line(f"student {name}", seeds, seeds * flops / gpu.train / 3600, processes, disk, memory)
+
+
+def _faster(config: Config, experiments: Experiments, gpu: Gpu) -> Iterator[Line]:
+    recipe, processes = config.distillation, max(1, config.gpus.train)
+    for name in _more(config, experiments):
+        if name in experiments.faster:
+            student, seeds = experiments.runs[experiments.student(name)].student, len(config.seeds)
+            each = operations.faster_flops(student, recipe.gradient_checkpointing)
+            hours = seeds * recipe.steps.faster * recipe.batch * each / gpu.train / 3600
+            own = _state(config, student)
+            disk, memory = seeds * (_weights(student) + 4 / 5 * own), own + _memory(config, student, student)
+            yield Line(f"faster {name}", seeds, hours, processes, disk, memory)
+
+
+def _more(config: Config, experiments: Experiments) -> list[str]:
+    """What is scored beside the runs."""
+    return [name for name in experiments.more if not config.only or name in config.only]
+
+
+def _state(config: Config, student: str) -> float:
+    """GB of weights, gradients, two moments and the moving average, in float32."""
+    return (5 if config.distillation.ema else 4) * _WEIGHTS * operations.parameters(student) / 1e9
+
+
+def _memory(config: Config, student: str, teacher: str) -> float:
+    """GB that a training needs besides: the teacher's UNet as it computes, and what is kept for the backward pass."""
+    recipe, half = config.distillation, config.distillation.mixed_precision != "no"
+    saved = operations.saved_bytes(student, recipe.gradient_checkpointing) * (1 if half else 2)
+    rest = _WEIGHTS * (operations.parameters("vae") + operations.parameters("text"))
+    return ((2 if half else 4) * operations.parameters(teacher) + rest + recipe.micro_batch * saved) / 1e9
 
 
 def _samples(config: Config, experiments: Experiments, runs: dict[str, Any], gpu: Gpu) -> Iterator[Line]:
     seeds, recipe, real = len(config.seeds), config.distillation.model_dump(), config.prompts.evaluation
     finished = {"teacher": 1} | dict.fromkeys(runs, seeds)
+    finished |= {name: 1 if experiments.student(name) == "teacher" else seeds for name in _more(config, experiments)}
     along = {
         name: seeds * len(kept_points(recipe, run.model_dump())) for name, run in runs.items() if name in config.along
     }
     features = real * 2 * 2048 * 4 / 1e9
     # real images are stored, and scored once as the reference
     for suffix, times, more in (("", finished, real), *([("_along", along, 0)] if along else [])):
-        jobs, images, hours = _drawn(config, experiments, runs, times, gpu)
+        jobs, images, hours = _drawn(config, experiments, times, gpu)
         memory = _weights("unet") / 2 + 0.5 * config.sampling.batch
         yield Line(f"sample{suffix}", jobs, hours, 1, (images + more) * _JPEG / 1e9, memory)
         scoring = (images + more) * _IMAGE_SCORING_FLOPS / gpu.draw / 3600
         yield Line(f"score{suffix}", sum(times.values()) + bool(more), scoring, 1, features * bool(more), 8.0)
 
 
-def _drawn(
-    config: Config, experiments: Experiments, runs: dict[str, Any], times: dict[str, int], gpu: Gpu
-) -> tuple[int, int, float]:
+def _drawn(config: Config, experiments: Experiments, times: dict[str, int], gpu: Gpu) -> tuple[int, int, float]:
     """Jobs, images and GPU hours of drawing each run so many times."""
-    content, prompts, drawing = experiments.model_dump(), config.prompts, config.sampling
+    content, prompts, sampling = experiments.model_dump(), config.prompts, config.sampling
     jobs = images = 0
     seconds = 0.0
     for name, number in times.items():
         count = evaluation_count(content, name, prompts.benchmark, prompts.evaluation)
-        unet = "unet" if name == "teacher" else runs[name].student
-        jobs, images = jobs + number * shards(count, drawing.shard), images + number * count
-        seconds += number * count * operations.image_flops(unet, drawing.steps) / gpu.draw
+        run = experiments.student(name)
+        unet = "unet" if run == "teacher" else experiments.runs[run].student
+        how = drawing(content, name, sampling.guidance_scale)
+        each = operations.image_flops(unet, how.get("steps", sampling.steps), "scheduler" not in how)
+        jobs, images = jobs + number * shards(count, sampling.shard), images + number * count
+        seconds += number * count * each / gpu.draw
     return jobs, images, seconds / 3600
 
 
@@ -162,7 +184,7 @@ def table(lines: list[Line], gpu: Gpu, name: str, available: int) -> str:
         wall = line.wall(available)
         numbers = f"{line.hours:10.1f} {wall:10.1f} {line.disk:8.1f} {line.memory:8.1f}"
         text.append(f"{line.stage:28} {line.jobs:5} {numbers}" + ("  TOO LARGE" if line.memory > gpu.memory else ""))
-    students = [line for line in lines if line.stage.startswith("student ")]
+    students = [line for line in lines if line.stage.startswith(("student ", "faster "))]
     together = sum(line.hours for line in students) / max(available, 1)
     others = sum(line.wall(available) for line in lines if line not in students)
     hours, disk = sum(line.hours for line in lines), sum(line.disk for line in lines)
