@@ -35,6 +35,7 @@ def test_costs_of_a_pipeline(pipeline_folder: Path, tmp_path: Path, precision: s
     found = json.loads(output.read_text())
     assert found["unet_bytes"] == 2 * found["unet_parameters"] > 0
     assert found["latency"] > 0
+    assert found["memory"] > found["unet_bytes"] * (1 if precision == "fp16" else 2)
     assert found["passes"] == 2  # one step, with and without the text
     assert found["run"] == "mine"
     assert found["device"] == "CPU, 1 thread"

@@ -3,6 +3,7 @@
 import argparse
 import copy
 import json
+import resource
 import time
 from pathlib import Path
 
@@ -48,6 +49,13 @@ def passes(pipeline: StableDiffusionPipeline, steps: int, guidance_scale: float)
     return sum(seen)
 
 
+def memory() -> int:
+    """Bytes that this process has held at most: of the GPU what torch took, else of the machine, libraries and all."""
+    if device() == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kibibytes on Linux
+
+
 def device_name(threads: int) -> str:
     """What the time was measured on: the job's GPU, or a number of threads of the CPU."""
     if device() == "cuda":
@@ -62,6 +70,10 @@ def main(arguments: argparse.Namespace) -> None:
     own, drawing = "scheduler" in settings, (settings["steps"], settings["guidance_scale"])
     pipeline = load_pipeline(arguments.pipeline, device(), settings["precision"], own_scheduler=own)
     teacher = Teacher(pipeline)
+    found: dict[str, float] = {}
+    found["passes"] = passes(pipeline, *drawing)
+    found["latency"] = latency(pipeline, *drawing, settings["repeats"])
+    found["memory"] = memory()  # before operations are counted, on a copy
     write_json(
         arguments.output,
         {
@@ -69,8 +81,7 @@ def main(arguments: argparse.Namespace) -> None:
             "unet_parameters": count_parameters(teacher.unet),
             "macs": multiply_accumulates(teacher),
             "unet_bytes": 2 * count_parameters(teacher.unet),  # in float16, whatever it was saved in
-            "passes": passes(pipeline, *drawing),
-            "latency": latency(pipeline, *drawing, settings["repeats"]),
+            **found,
             "device": device_name(arguments.threads),
         },
     )

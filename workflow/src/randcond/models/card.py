@@ -122,6 +122,7 @@ class Measured:
             ("multiply-accumulates of a UNet call", lambda one: f"{one.macs:,}"),
             ("bytes of the UNet in float16", lambda one: f"{one.unet_bytes:,}"),
             ("seconds an image", lambda one: f"{one.latency:.2f} ({markdown(one.device)})"),
+            ("bytes of memory at most", lambda one: f"{one.memory:,}" if one.memory else NONE),
         ]
         return [(name, text(self.teacher_cost), text(self.student_cost)) for name, text in rows]
 

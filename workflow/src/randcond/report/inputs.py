@@ -24,6 +24,7 @@ class StudentCost(BaseModel):
     unet_bytes: Count
     passes: Count | None = None  # of latents through the UNet for one image, guidance counted; None: not recorded
     latency: Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
+    memory: Count | None = None  # bytes that the process held at most; None: not recorded
     device: str
 
 
