@@ -59,8 +59,13 @@ def jobs(output: str) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def commands(paper: str) -> dict[str, list[list[str]]]:
     """The words of the paper's commands, by module."""
+    return commands_of(paper)
+
+
+def commands_of(output: str) -> dict[str, list[list[str]]]:
+    """The words of a dry run's commands, by module."""
     found: dict[str, list[list[str]]] = {}
-    for line in paper.splitlines():
+    for line in output.splitlines():
         if line.startswith("Shell command: python -m randcond."):
             words = shlex.split(line)
             module = words[4] if words[4] != "randcond.jobs.launch" else words[7]
@@ -187,3 +192,45 @@ def test_a_long_training_is_scored_along_the_way(checkout: Checkout) -> None:
     # they can be asked for without the report
     asked = jobs(dry_run(checkout, "--configfile", "config/along.yaml", "--", "along"))
     assert asked["score_along"] == points and "report" not in asked
+
+
+def test_students_are_made_faster_and_drawn_in_few_steps(checkout: Checkout) -> None:
+    planned = dry_run(checkout, "--configfile", "config/faster.yaml")
+    counts, commands = jobs(planned), commands_of(planned)
+    # three seeds of one student, of two made faster and of five drawn in other steps; the teacher twice, once each
+    scored = 3 * (1 + 2 + 5) + 2
+    assert [counts[rule] for rule in ("student", "faster", "score", "sample", "cost")] == [3, 6, scored, 2 * scored, 10]
+    made = {option(words, "name"): words for words in commands["faster.distil"]}
+    for seed in range(3):
+        for name, swaps in (("four-steps", True), ("four-steps-plain", False)):
+            words = made[f"{name}/{seed}"]
+            assert option(words, "student") == f"results/faster/students/student/{seed}/pipeline"
+            assert option(words, "output") == f"results/faster/faster/{name}/{seed}/pipeline"
+            assert f"results/faster/renders/{seed}/captions-rendered/00000.safetensors" in words
+            settings = json.loads(option(words, "settings"))
+            assert settings["run"]["random_conditioning"] == ({"kind": "linear"} if swaps else None)
+            assert ("--pool" in words) == swaps == bool(settings["run"]["texts"])
+            assert (settings["guidance_scale"], settings["recipe"]["learning_rate"]) == (2.0, 3e-4)
+    drawn = {option(words, "name").split("/")[1]: words for words in commands["samples.draw"]}
+    scores = {option(words, "run"): words for words in commands["scores.score"] if "run" in words}
+    own = {"guidance_scale": 1.0, "scheduler": "DDIM"}
+    pndm = {"guidance_scale": 2.0, "scheduler": "PNDM"}
+    for name, stage, pipeline, how in (
+        ("four-steps", "faster", "four-steps", {"steps": 4, **own}),
+        ("one-step", "faster", "four-steps", {"steps": 1, **own}),
+        ("student", "students", "student", {"steps": 25, **pndm}),
+        ("student-4", "students", "student", {"steps": 4, **pndm}),
+    ):
+        assert option(drawn[name], "pipeline").startswith(f"results/faster/{stage}/{pipeline}/")
+        sampling, protocol = (json.loads(option(words[name], "settings")) for words in (drawn, scores))
+        assert {key: protocol["protocol"][key] for key in how} == how
+        assert {key: sampling.get(key, "PNDM") for key in how} == how
+    assert option(drawn["teacher-4"], "pipeline") == "workflow/assets/emoji/teacher"
+    (report,) = commands["report"]
+    assert "results/faster/faster/four-steps/2/history.json" in report
+    assert not any("/one-step/" in word and word.endswith("history.json") for word in report)
+    # a model of one is drawn, scored and costed as it is
+    model = dry_run(checkout, "--configfile", "config/faster.yaml", "--", "results/faster/models/four-steps/1")
+    (written,) = commands_of(model)["models.write"]
+    assert option(written, "pipeline") == "results/faster/faster/four-steps/1/pipeline"
+    assert json.loads(option(written, "settings"))["faster"]["student"] == "student"
