@@ -94,6 +94,20 @@ def test_bad_texts_are_named(tmp_path: Path, case: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+def test_a_million_texts_of_which_half_repeat(tmp_path: Path) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(f"text number {i % 500_000}" for i in range(1_000_000)))
+    asked = ASKED | {"evaluation": 500, "count": 4000}
+    evaluation = own.evaluation(asked, {"own": path})
+    captions, pool = own.choose(asked, evaluation, {"own": path})
+    assert (len(evaluation), len(captions), len(pool)) == (500, 4000, 495_500)
+
+
+def test_the_resolution_is_the_teachers() -> None:
+    with pytest.raises(UserError, match=r"rendering\.resolution"):
+        own_config(rendering={"resolution": 768})
+
+
 def test_more_than_there_is(tmp_path: Path) -> None:
     sources = written(tmp_path, ".txt", TEXTS)
     with pytest.raises(UserError, match=r"prompts.evaluation: 8 of the 9"):
