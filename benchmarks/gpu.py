@@ -140,7 +140,7 @@ def step_speed(setting: Setting, batch: int, steps: int, folder: Path, rehearsed
     line["pairs_a_second"] = (steps - UNCOUNTED) * batch / seconds
     if device.type == "cuda":
         line["gigabytes"] = torch.cuda.max_memory_allocated() / 1e9
-        counted = operations.step_flops(setting.student, setting.gradient_checkpointing)
+        counted = operations.stable_diffusion().step_flops(setting.student, setting.gradient_checkpointing)
         line["operations_a_second"] = counted * line["pairs_a_second"]
         if peak := next((value for name, value in PEAKS.items() if name in torch.cuda.get_device_name()), None):
             line["share_of_peak"] = line["operations_a_second"] / peak
@@ -203,7 +203,7 @@ def measure(rehearsed: bool, batch: int, steps: int) -> dict[str, Any]:
     return {
         "name": "-".join("".join(part) for alphanumeric, part in kinds if alphanumeric),
         "memory": card.total_memory / 1e9,
-        "draw": fastest * operations.image_flops("unet", 25),
+        "draw": fastest * operations.stable_diffusion().image_flops("unet", 25),
         "train": best,
         "measured": f"{time.strftime('%Y-%m-%d')}, {card.name}, torch {versions()['torch']}, {platform.machine()}",
         **found,

@@ -11,8 +11,10 @@ from randcond.planning import operations, plan, sd14
 from randcond.settings.config import Config, check_config, read_config
 from randcond.settings.experiments import Experiments, load_experiments
 from randcond.settings.workflow import evaluation_count, protocol
+from randcond.teachers.stable_diffusion import load_pipeline
 
 CONFIG = Path(__file__).parents[2] / "config"
+SD14 = operations.stable_diffusion()
 GPU = plan.Gpu(memory=80, draw=1e14, train=2e13, source="a test")
 
 
@@ -33,18 +35,18 @@ def test_operations_of_a_convolution() -> None:
 
 
 def test_the_models_are_sd14s() -> None:
-    assert operations.parameters("unet") == sd14.PARAMETERS
-    assert operations.parameters("vae") == 83_653_863
-    assert operations.parameters("text") == 123_060_480
+    assert SD14.parameters("unet") == sd14.PARAMETERS
+    assert SD14.parameters("vae") == 83_653_863
+    assert SD14.parameters("text") == 123_060_480
     # BK-SDM counts 339 G multiply-adds for the UNet without those inside of attention
-    assert 339e9 < operations.teacher_flops() / 2 < 420e9
+    assert 339e9 < SD14.prediction_flops("unet") / 2 < 420e9
 
 
 def test_a_training_step_is_its_parts() -> None:
-    forward = operations.prediction_flops("c-micro")
-    plain, checkpointed = (operations.step_flops("c-micro", flag) for flag in (False, True))
+    forward = SD14.prediction_flops("c-micro")
+    plain, checkpointed = (SD14.step_flops("c-micro", flag) for flag in (False, True))
     assert checkpointed - plain == forward
-    both = plain - operations.teacher_flops() - operations.text_flops()
+    both = plain - SD14.prediction_flops("unet") - SD14.text_flops()
     assert 2.5 < both / forward < 3.1  # backward costs about two forwards
 
 
@@ -55,7 +57,7 @@ def test_hours_follow_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None
     longer = recipe | {"steps": {"copied": 50_000, "random": 100_000}}
     two = {line.stage: line for line in plan.plan(paper(distillation=longer), experiments("c-micro-rc"), GPU)}
     line = one["student c-micro-rc"]
-    assert line.hours == pytest.approx(50_000 * 256 * operations.step_flops("c-micro", True) / 2e13 / 3600)
+    assert line.hours == pytest.approx(50_000 * 256 * SD14.step_flops("c-micro", True) / 2e13 / 3600)
     assert two["student c-micro-rc"].hours == pytest.approx(2 * line.hours)
     assert two["render"].hours == one["render"].hours
     assert one["render"].disk == pytest.approx(212_776 * 32_768 / 1e9)
@@ -83,14 +85,14 @@ def test_scores_along_a_training_cost_what_they_draw(monkeypatch: pytest.MonkeyP
     assert one["sample"] == none["sample"] and one["score"] == none["score"]
     # 25,000 steps by both weights, 50,000 by their average, of 30,000 images
     assert (one["sample_along"].jobs, one["score_along"].jobs) == (3 * 30, 3)
-    drawn = 3 * 30_000 * operations.image_flops("c-micro", 25)
+    drawn = 3 * 30_000 * SD14.image_flops("c-micro", 25)
     assert one["sample_along"].hours == pytest.approx(drawn / GPU.draw / 3600)
     # kept by every run, scored or not
     fewer = planned(along=[], distillation=recipe | {"keep_every": 0})
     for run in ("c-micro-rc", "seen-plain"):
         kept = none[f"student {run}"].disk - fewer[f"student {run}"].disk
         student = "c-micro" if run == "c-micro-rc" else "b-base"
-        assert kept == pytest.approx(3 * 4 * operations.parameters(student) / 1e9)
+        assert kept == pytest.approx(3 * 4 * SD14.parameters(student) / 1e9)
 
 
 def test_students_that_are_made_faster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,27 +105,51 @@ def test_students_that_are_made_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     found = all_of_it["faster fast"]
     # in the place of the teacher's prediction three of the student's own: guided by itself, and its own target
-    three = 3 * operations.prediction_flops("c-micro") - operations.teacher_flops()
-    assert operations.faster_flops("c-micro", True) == operations.step_flops("c-micro", True) + three
-    assert found.hours == pytest.approx(4_000 * 256 * operations.faster_flops("c-micro", True) / GPU.train / 3600)
+    three = 3 * SD14.prediction_flops("c-micro") - SD14.prediction_flops("unet")
+    assert SD14.faster_flops("c-micro", True) == SD14.step_flops("c-micro", True) + three
+    assert found.hours == pytest.approx(4_000 * 256 * SD14.faster_flops("c-micro", True) / GPU.train / 3600)
     assert found.memory < all_of_it["student c-micro-rc"].memory  # the teacher is a small one
     # drawn in four steps and in one, a pass each
-    passes = (4 + 1) * operations.prediction_flops("c-micro") + 2 * (
-        operations.decode_flops() + operations.text_flops()
-    )
+    passes = (4 + 1) * SD14.prediction_flops("c-micro") + 2 * (SD14.decode_flops() + SD14.text_flops())
     drawn = all_of_it["sample"].hours - fewer["sample"].hours
     assert drawn == pytest.approx(30_000 * passes / GPU.draw / 3600)
     assert (all_of_it["sample"].jobs, all_of_it["score"].jobs) == (fewer["sample"].jobs + 60, fewer["score"].jobs + 2)
 
 
-def test_only_worlds_of_these_sizes(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="the world emoji"):
+def test_what_is_no_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(CONFIG.parent)
+    with pytest.raises(UserError, match="the emoji world needs no plan"):
         plan.plan(Config(), experiments("c-micro-rc"), GPU)
-    with pytest.raises(UserError, match="plan counts Stable Diffusion v1.4"):
+    with pytest.raises(UserError, match="stable-diffusion-2-1 is not there; fetch it first"):
         other = read_config([CONFIG / f"{name}.yaml" for name in ("config", "paper", "sd21")])
         plan.plan(other, experiments("c-micro-rc"), GPU)
     with pytest.raises(UserError, match="no such file"):
         read_config([tmp_path / "none.yaml"])
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet/config.json").write_text("{}")
+    with pytest.raises(UserError, match="no such file|not a Stable Diffusion"):
+        plan.models_of(read_config([CONFIG / "own.yaml"]).model_copy(update={"teacher": str(tmp_path)}))
+
+
+def test_a_model_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIG.parent)
+
+    def planned(name: str) -> dict[str, plan.Line]:
+        config = read_config([CONFIG / "config.yaml", CONFIG / f"{name}.yaml"])
+        return {line.stage: line for line in plan.plan(config, load_experiments(CONFIG / "own_experiments.yaml"), GPU)}
+
+    small = load_pipeline(CONFIG.parent / "workflow/assets/emoji/teacher")
+    models = plan.models_of(read_config([CONFIG / "own.yaml"]))
+    assert models.parameters("unet") == small.unet.num_parameters()
+    assert (models.latent, models.pixels, models.latent_bytes) == ((4, 8, 8), 32, 2 * 4 * 8 * 8)
+    size = planned("own_sd")
+    # in the place of real images the teacher draws twice; a file of which nothing is read before it is converted
+    assert (size["sample"].jobs, size["score"].jobs) == (4, 4)
+    steps = 6_000 * 64 * SD14.step_flops("b-base", True)
+    assert size["student base"].hours == pytest.approx(steps / GPU.train / 3600)
+    assert size["render"].disk == pytest.approx(4000 * 32_768 / 1e9)
+    assert size["student base"].memory > 10 > 1 > planned("own")["student base"].memory
+    assert (size["fetch"].jobs, planned("own")["fetch"].jobs) == (2, 0)
 
 
 def test_configurations_are_laid_over_one_another() -> None:
@@ -135,7 +161,7 @@ def test_configurations_are_laid_over_one_another() -> None:
 
 def test_speeds_are_others_measurements() -> None:
     found = plan.gpus()["a100-80gb"]
-    assert operations.image_flops("unet", 50) / found.draw == pytest.approx(13.55 / 16)
+    assert SD14.image_flops("unet", 50) / found.draw == pytest.approx(13.55 / 16)
     assert "13.55" in found.source
     assert 1e13 < found.train < found.draw < 3e14
 

@@ -1,13 +1,18 @@
-"""Floating-point operations and bytes of Stable Diffusion v1.4's stages, counted on models without memory."""
+"""Floating-point operations and bytes of a teacher's stages, counted on models without memory."""
 
+import json
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPTextConfig, CLIPTextModel
 
+from randcond.jobs.errors import reading
 from randcond.method.student import student_of_config
 from randcond.planning import sd14
 
@@ -19,100 +24,133 @@ def flops(run: Callable[[], Any]) -> int:
     return int(counter.get_total_flops())
 
 
-@cache
-def _meta(name: str) -> Any:
-    with torch.device("meta"):
-        return {"unet": sd14.unet, "vae": sd14.vae, "text": sd14.text_encoder}[name]().eval()
+class Models:
+    """A teacher's models and its students at true size, without memory.
+
+    Args:
+        unet: Makes the UNet; the others likewise.
+        vae: The autoencoder.
+        text: The text encoder.
+    """
+
+    def __init__(self, unet: Callable[[], Any], vae: Callable[[], Any], text: Callable[[], Any]) -> None:
+        with torch.device("meta"):
+            self._parts = {"unet": unet().eval(), "vae": vae().eval(), "text": text().eval()}
+        config = self._parts["unet"].config
+        self.latent = (config["in_channels"], config["sample_size"], config["sample_size"])
+        self.pixels = config["sample_size"] * 2 ** (len(self._parts["vae"].config["block_out_channels"]) - 1)
+        self._tokens = self._parts["text"].config.max_position_embeddings
+        self._counted: dict[tuple[Any, ...], int] = {}
+
+    @property
+    def latent_bytes(self) -> int:
+        """Of a latent in 16 bits."""
+        channels, height, width = self.latent
+        return 2 * channels * height * width
+
+    def unet(self, name: str) -> Any:
+        """The teacher's UNet, by the name ``unet``, or a student's."""
+        if name not in self._parts:
+            self._parts[name] = student_of_config(dict(self._parts["unet"].config), name)
+        return self._parts[name]
+
+    def parameters(self, name: str) -> int:
+        """Parameters of ``unet``, ``vae``, ``text`` or a student."""
+        return sum(parameter.numel() for parameter in self.unet(name).parameters())
+
+    def _once(self, count: Callable[[], int], *key: Any) -> int:
+        if key not in self._counted:
+            self._counted[key] = count()
+        return self._counted[key]
+
+    def _predict(self, unet: nn.Module) -> torch.Tensor:
+        with torch.device("meta"):
+            latents, timesteps = torch.empty(1, *self.latent), torch.ones(1)
+            condition = torch.empty(1, self._tokens, self._parts["text"].config.hidden_size)
+        output: torch.Tensor = unet(latents, timesteps, condition).sample
+        return output
+
+    def prediction_flops(self, name: str) -> int:
+        """One prediction of the teacher (``unet``) or a student for one latent."""
+        with torch.no_grad():
+            return self._once(lambda: flops(lambda: self._predict(self.unet(name))), "prediction", name)
+
+    def text_flops(self) -> int:
+        """One text through the text encoder."""
+        with torch.no_grad(), torch.device("meta"):
+            tokens = torch.ones(1, self._tokens, dtype=torch.long)
+            return self._once(lambda: flops(lambda: self._parts["text"](tokens)), "text")
+
+    def decode_flops(self) -> int:
+        """One latent to its image."""
+        with torch.no_grad(), torch.device("meta"):
+            latents = torch.empty(1, *self.latent)
+            return self._once(lambda: flops(lambda: self._parts["vae"].decode(latents)), "decode")
+
+    def step_flops(self, name: str, checkpointing: bool) -> int:
+        """One training pair: text, teacher, the student forwards and backwards (forwards twice with checkpointing)."""
+        unet = self.unet(name).train()
+        both = self._once(lambda: flops(lambda: self._predict(unet).sum().backward()), "both", name)
+        again = self.prediction_flops(name) if checkpointing else 0
+        return self.text_flops() + self.prediction_flops("unet") + both + again
+
+    def faster_flops(self, name: str, checkpointing: bool) -> int:
+        """One pair on which a student is made faster: itself with guidance as its teacher, and as its target, in the
+        place of the teacher's prediction."""
+        own = 3 * self.prediction_flops(name)
+        return self.step_flops(name, checkpointing) - self.prediction_flops("unet") + own
+
+    def image_flops(self, name: str, steps: int, guided: bool = True) -> int:
+        """One image: two predictions a step with guidance and one step more for PNDM's start, else one; and decoding."""
+        once = self.prediction_flops(name)
+        if not guided:
+            return steps * once + self.decode_flops() + self.text_flops()
+        return 2 * (steps + 1) * once + self.decode_flops() + 2 * self.text_flops()
+
+    def saved_bytes(self, name: str, checkpointing: bool) -> int:
+        """Bytes that a student keeps for the backward pass of one pair in 16 bits, its weights not counted."""
+        return self._once(lambda: self._saved(name, checkpointing), "saved", name, checkpointing)
+
+    def _saved(self, name: str, checkpointing: bool) -> int:
+        unet = self.unet(name).train()
+        getattr(unet, "enable_gradient_checkpointing" if checkpointing else "disable_gradient_checkpointing")()
+        weights = {id(parameter) for parameter in unet.parameters()}
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            if id(tensor) not in weights:
+                kept[id(tensor)] = 2 * tensor.numel()
+                alive.append(tensor)
+            return tensor
+
+        alive: list[torch.Tensor] = []  # so that no id comes twice
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            self._predict(unet)
+        unet.disable_gradient_checkpointing()
+        return sum(kept.values())
 
 
 @cache
-def student(name: str) -> Any:
-    """A student at true size, without memory."""
-    return student_of_config(dict(_meta("unet").config), name)
-
-
-def parameters(name: str) -> int:
-    """Parameters of ``unet``, ``vae``, ``text`` or a student."""
-    module = _meta(name) if name in ("unet", "vae", "text") else student(name)
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _predict(unet: nn.Module, batch: int = 1) -> torch.Tensor:
-    with torch.device("meta"):
-        latents, condition = torch.empty(batch, *sd14.LATENT), torch.empty(batch, sd14.TOKENS, 768)
-        timesteps = torch.ones(batch)
-    output: torch.Tensor = unet(latents, timesteps, condition).sample
-    return output
+def stable_diffusion() -> Models:
+    """Stable Diffusion v1.4's."""
+    return Models(sd14.unet, sd14.vae, sd14.text_encoder)
 
 
 @cache
-def teacher_flops() -> int:
-    """One prediction of the teacher for one latent."""
-    with torch.no_grad():
-        return flops(lambda: _predict(_meta("unet")))
+def of_folder(folder: Path) -> Models:
+    """Those of a pipeline's folder, of which the configurations alone are read.
 
+    Raises:
+        UserError: If one of them is missing, or is of no such model.
+    """
 
-@cache
-def text_flops() -> int:
-    """One text through the text encoder."""
-    with torch.no_grad(), torch.device("meta"):
-        return flops(lambda: _meta("text")(torch.ones(1, sd14.TOKENS, dtype=torch.long)))
+    def config(part: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((folder / part / "config.json").read_text())
+        return found
 
-
-@cache
-def decode_flops() -> int:
-    """One latent to its image."""
-    with torch.no_grad(), torch.device("meta"):
-        return flops(lambda: _meta("vae").decode(torch.empty(1, *sd14.LATENT)))
-
-
-@cache
-def prediction_flops(name: str) -> int:
-    """One prediction of a student for one latent."""
-    with torch.no_grad():
-        return flops(lambda: _predict(student(name)))
-
-
-@cache
-def step_flops(name: str, checkpointing: bool) -> int:
-    """One training pair: text, teacher, the student forwards and backwards (forwards twice with checkpointing)."""
-    unet = student(name).train()
-    both = flops(lambda: _predict(unet).sum().backward())
-    return text_flops() + teacher_flops() + both + (prediction_flops(name) if checkpointing else 0)
-
-
-@cache
-def faster_flops(name: str, checkpointing: bool) -> int:
-    """One pair on which a student is made faster: itself with guidance as its teacher, and as its target, in the place
-    of the teacher's prediction."""
-    return step_flops(name, checkpointing) - teacher_flops() + 3 * prediction_flops(name)
-
-
-@cache
-def image_flops(name: str, steps: int, guided: bool = True) -> int:
-    """One image: with guidance two predictions a step, one step more for PNDM's start; else one; and the decoding."""
-    once = teacher_flops() if name == "unet" else prediction_flops(name)
-    if not guided:
-        return steps * once + decode_flops() + text_flops()
-    return 2 * (steps + 1) * once + decode_flops() + 2 * text_flops()
-
-
-@cache
-def saved_bytes(name: str, checkpointing: bool) -> int:
-    """Bytes that a student keeps for the backward pass of one pair in 16-bit precision, its weights not counted."""
-    unet = student(name).train()
-    getattr(unet, "enable_gradient_checkpointing" if checkpointing else "disable_gradient_checkpointing")()
-    weights = {id(parameter) for parameter in unet.parameters()}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in weights:
-            kept[id(tensor)] = 2 * tensor.numel()
-            alive.append(tensor)
-        return tensor
-
-    alive: list[torch.Tensor] = []  # so that no id comes twice
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        _predict(unet)
-    unet.disable_gradient_checkpointing()
-    return sum(kept.values())
+    with reading(folder, "a Stable Diffusion pipeline with its configurations", broken="look into it"):
+        return Models(
+            lambda: UNet2DConditionModel.from_config(config("unet")),
+            lambda: AutoencoderKL.from_config(config("vae")),
+            lambda: CLIPTextModel(CLIPTextConfig.from_dict(config("text_encoder"))),
+        )

@@ -1,4 +1,4 @@
-"""What a configuration of the paper's world costs: GPU hours, wall time, disk and memory of each stage.
+"""What a configuration costs on GPUs: GPU hours, wall time, disk and memory of each stage.
 
 ``python -m randcond.planning.plan --config config/config.yaml config/paper.yaml --gpu a100-80gb --gpus 8``: operations
 are counted on the models themselves (:mod:`randcond.planning.operations`), speeds are measured ones, by others or by
@@ -9,7 +9,6 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from randcond.assets.listing import needed, read_assets
 from randcond.jobs.errors import UserError
@@ -17,15 +16,16 @@ from randcond.jobs.stage import run_stage
 from randcond.planning import operations
 from randcond.planning.speeds import MEASURED, Gpu, gpus
 from randcond.settings.config import Config, read_config
-from randcond.settings.experiments import Experiments, load_experiments
+from randcond.settings.experiments import Experiments, Run, load_experiments
 from randcond.settings.workflow import drawing, evaluation_count, kept_points, needs_images, shards, step_count
 
 _TEACHER = "results/assets/stable-diffusion-v1-4"
 _TOKEN_FLOPS = 2 * 7.6e9  # a token of a model of 7.6 billion parameters
 _TOKENS_PER_LINE, _ACCEPTED = 25, 0.7
 _IMAGE_SCORING_FLOPS = 3 * 2 * 5.7e9 + 2 * 290e9  # three Inceptions and ViT-g-14, in multiply-adds as published
-_SMALL = 32_768  # bytes of a latent in fp16
-_JPEG = 25_000  # bytes of a stored image of 256 x 256, by experience with COCO's photos
+_ACTIVATIONS = 0.5  # GB of an image of 512 x 512 that is drawn
+_JPEG = 25_000 / 256**2  # bytes of a stored pixel, by experience with COCO's photos of 256 x 256
+_PNG = 1.5
 _WEIGHTS = 4  # bytes
 
 
@@ -53,128 +53,169 @@ def plan(config: Config, experiments: Experiments, gpu: Gpu) -> list[Line]:
     """The stages' operations.
 
     Raises:
-        UserError: If the configuration is not of the paper's world; others are not at these sizes.
+        UserError: If the teacher's sizes are not known, as the emoji world's are not of a GPU's size.
     """
-    if config.world != "paper":
-        raise UserError(f"config: plan counts Stable Diffusion v1.4; the world {config.world} is another")
-    if config.teacher != _TEACHER:
-        raise UserError(f"config: teacher: plan counts Stable Diffusion v1.4 ({_TEACHER}), not {config.teacher}")
+    if config.world == "emoji":
+        raise UserError("config: world: the emoji world needs no plan; it runs on a laptop")
     assets = read_assets(Path("config/assets.yaml"))
     sizes = [assets[name] for name in needed(assets, config.model_dump())]
     downloads = sum(asset.gigabytes * (2 if asset.repack else 1) for asset in sizes)
     runs = {name: run for name, run in experiments.runs.items() if not config.only or name in config.only}
+    stages = _Stages(config, experiments, runs, models_of(config), gpu)
     return [
         Line("fetch", len(sizes), 0, 1, downloads, 0),
         Line("prompts", 1, 0, 1, (config.prompts.pool or 0) * 80 / 1e9, 0),
-        _llm(config, any(run.prompts == "llm" for run in runs.values()), gpu),
-        _renders(config, {(run.prompts, run.images) for run in runs.values() if needs_images(run.model_dump())}, gpu),
-        *_students(config, runs, gpu),
-        *_faster(config, experiments, gpu),
-        *_samples(config, experiments, runs, gpu),
+        stages.llm(),
+        stages.renders(),
+        *stages.students(),
+        *stages.faster(),
+        *stages.samples(),
     ]
 
 
-def _llm(config: Config, used: bool, gpu: Gpu) -> Line:
-    local = used and config.prompts.llm.writer is not None and config.prompts.llm.writer.model is not None
-    tokens = config.prompts.llm.count * _TOKENS_PER_LINE / _ACCEPTED if local else 0
-    # token by token a model reads all its weights for a few operations: a tenth of what convolutions reach, at best
-    return Line("llm_prompts", 1, tokens * _TOKEN_FLOPS / (gpu.draw / 10) / 3600, 1, 0.3, 20.0 if local else 0.0)
+def models_of(config: Config) -> operations.Models:
+    """The teacher's models: Stable Diffusion v1.4's where it is that or laid out by it, else as its folder says.
+
+    Raises:
+        UserError: If that folder is not there yet, or is of another family.
+    """
+    described = config.teacher_layout or config.teacher
+    if described in (_TEACHER, f"{_TEACHER}-layout"):
+        return operations.stable_diffusion()
+    if not Path(described).exists():
+        raise UserError(f"config: teacher: {described} is not there; fetch it first, its sizes are not known otherwise")
+    return operations.of_folder(Path(described))
 
 
-def _renders(config: Config, sets: set[tuple[str, str]], gpu: Gpu) -> Line:
-    draws = len(config.seeds) if config.prompts.redrawn else 1
-    count, drawing = draws * config.prompts.count, config.rendering
-    jobs = draws * shards(config.prompts.count, drawing.shard)
-    drawn = sum(images == "rendered" for _, images in sets)
-    # an encoding of a real image costs about half of a decoding; to be augmented it is encoded twice, and keeps spreads
-    encoding = sum({"rendered": 0, "real": 1, "real-augmented": 2}[images] for _, images in sets)
-    kept = sum(4 if images == "real-augmented" else 1 for _, images in sets)
-    flops = drawn * operations.image_flops("unet", drawing.steps) + encoding * operations.decode_flops() / 2
-    bytes_each = _SMALL * (1 if drawing.latents == "fp16" else 2)
-    memory = _weights("unet") / 2 + 0.5 * drawing.batch
-    return Line("render", jobs * len(sets), count * flops / gpu.draw / 3600, 1, kept * count * bytes_each / 1e9, memory)
+@dataclass(frozen=True)
+class _Stages:
+    """What the stages of a configuration cost."""
 
+    config: Config
+    experiments: Experiments
+    runs: dict[str, Run]
+    models: operations.Models
+    gpu: Gpu
 
-def _weights(name: str) -> float:
-    """GB of a pipeline with this UNet in float32."""
-    return _WEIGHTS * sum(operations.parameters(part) for part in (name, "vae", "text")) / 1e9
+    def llm(self) -> Line:
+        """Prompts, or the texts of a world that is described, by a local model."""
+        prompts = self.config.prompts
+        used = prompts.description is not None or any(run.prompts == "llm" for run in self.runs.values())
+        local = used and prompts.llm.writer is not None and prompts.llm.writer.model is not None
+        tokens = prompts.llm.count * _TOKENS_PER_LINE / _ACCEPTED if local else 0
+        # token by token a model reads all its weights for a few operations: a tenth of what convolutions reach, at best
+        hours = tokens * _TOKEN_FLOPS / (self.gpu.draw / 10) / 3600
+        return Line("llm_prompts", 1, hours, 1, 0.3, 20.0 if local else 0.0)
 
+    def renders(self) -> Line:
+        """D's images of all sets that the runs name."""
+        config, drawing = self.config, self.config.rendering
+        sets = {(run.prompts, run.images) for run in self.runs.values() if needs_images(run.model_dump())}
+        draws = len(config.seeds) if config.prompts.redrawn else 1
+        count, jobs = draws * config.prompts.count, draws * shards(config.prompts.count, drawing.shard)
+        drawn = sum(images == "rendered" for _, images in sets)
+        # encoding a real image costs about half of a decoding; to be augmented it is encoded twice, and keeps spreads
+        encoding = sum({"rendered": 0, "real": 1, "real-augmented": 2}[images] for _, images in sets)
+        kept = sum(4 if images == "real-augmented" else 1 for _, images in sets)
+        flops = drawn * self.models.image_flops("unet", drawing.steps) + encoding * self.models.decode_flops() / 2
+        bytes_each = self.models.latent_bytes * (1 if drawing.latents == "fp16" else 2)
+        hours, disk = count * flops / self.gpu.draw / 3600, kept * count * bytes_each / 1e9
+        return Line("render", jobs * len(sets), hours, 1, disk, self._drawing_memory(drawing.batch))
 
-def _students(config: Config, runs: dict[str, Any], gpu: Gpu) -> Iterator[Line]:
-    recipe, seeds, processes = config.distillation, len(config.seeds), max(1, config.gpus.train)
-    for name, run in runs.items():
-        steps = step_count(recipe.steps.model_dump(), run.model_dump())
-        flops = steps * recipe.batch * operations.step_flops(run.student, recipe.gradient_checkpointing)
-        if run.trajectories and run.trajectories.guidance > 1:  # the teacher's second pass
-            flops += steps * recipe.batch * run.trajectories.share * operations.teacher_flops()
-        own = _state(config, run.student)
-        unets = len(kept_points(recipe.model_dump(), run.model_dump())) * own / (5 if recipe.ema else 4)
-        disk = seeds * (_weights(run.student) + 4 / 5 * own + unets)
-        memory = own + _memory(config, run.student, "unet")
-        yield Line(f"student {name}", seeds, seeds * flops / gpu.train / 3600, processes, disk, memory)
+    def students(self) -> Iterator[Line]:
+        """Each run's training."""
+        config, recipe, models = self.config, self.config.distillation, self.models
+        seeds, processes = len(config.seeds), max(1, config.gpus.train)
+        for name, run in self.runs.items():
+            steps = step_count(recipe.steps.model_dump(), run.model_dump())
+            flops: float = steps * recipe.batch * models.step_flops(run.student, recipe.gradient_checkpointing)
+            if run.trajectories and run.trajectories.guidance > 1:  # the teacher's second pass
+                flops += steps * recipe.batch * run.trajectories.share * models.prediction_flops("unet")
+            own = self._state(run.student)
+            unets = len(kept_points(recipe.model_dump(), run.model_dump())) * own / (5 if recipe.ema else 4)
+            disk = seeds * (self._weights(run.student) + 4 / 5 * own + unets)
+            memory = own + self._training_memory(run.student, "unet")
+            yield Line(f"student {name}", seeds, seeds * flops / self.gpu.train / 3600, processes, disk, memory)
 
+    def faster(self) -> Iterator[Line]:
+        """Each training that makes a student faster."""
+        config, recipe = self.config, self.config.distillation
+        for name in self._more():
+            if name in self.experiments.faster:
+                student = self.experiments.runs[self.experiments.student(name)].student
+                seeds, processes = len(config.seeds), max(1, config.gpus.train)
+                each = self.models.faster_flops(student, recipe.gradient_checkpointing)
+                hours = seeds * recipe.steps.faster * recipe.batch * each / self.gpu.train / 3600
+                own = self._state(student)
+                disk = seeds * (self._weights(student) + 4 / 5 * own)
+                memory = own + self._training_memory(student, student)
+                yield Line(f"faster {name}", seeds, hours, processes, disk, memory)
 
-def _faster(config: Config, experiments: Experiments, gpu: Gpu) -> Iterator[Line]:
-    recipe, processes = config.distillation, max(1, config.gpus.train)
-    for name in _more(config, experiments):
-        if name in experiments.faster:
-            student, seeds = experiments.runs[experiments.student(name)].student, len(config.seeds)
-            each = operations.faster_flops(student, recipe.gradient_checkpointing)
-            hours = seeds * recipe.steps.faster * recipe.batch * each / gpu.train / 3600
-            own = _state(config, student)
-            disk, memory = seeds * (_weights(student) + 4 / 5 * own), own + _memory(config, student, student)
-            yield Line(f"faster {name}", seeds, hours, processes, disk, memory)
+    def samples(self) -> Iterator[Line]:
+        """Drawing and scoring."""
+        config, seeds = self.config, len(self.config.seeds)
+        recipe, real = config.distillation.model_dump(), config.prompts.evaluation
+        finished = {"teacher": 1} | dict.fromkeys(self.runs, seeds)
+        if config.world == "own":  # no real images: the teacher from other noise stands in their place
+            finished, real = {"teacher": 2} | dict.fromkeys(self.runs, seeds), 0
+        finished |= {name: 1 if self.experiments.student(name) == "teacher" else seeds for name in self._more()}
+        along = {
+            name: seeds * len(kept_points(recipe, run.model_dump()))
+            for name, run in self.runs.items()
+            if name in config.along
+        }
+        features = config.prompts.evaluation * 2 * 2048 * 4 / 1e9
+        # real images are stored, and scored once as the reference
+        for suffix, times, more in (("", finished, real), *([("_along", along, 0)] if along else [])):
+            jobs, images, hours = self._drawn(times)
+            memory, disk = self._drawing_memory(config.sampling.batch), (images + more) * self._stored() / 1e9
+            yield Line(f"sample{suffix}", jobs, hours, 1, disk, memory)
+            scoring = (images + more) * _IMAGE_SCORING_FLOPS / self.gpu.draw / 3600
+            disk = features * (suffix == "")
+            yield Line(f"score{suffix}", sum(times.values()) + bool(more), scoring, 1, disk, 8.0)
 
+    def _more(self) -> list[str]:
+        """What is scored beside the runs."""
+        return [name for name in self.experiments.more if not self.config.only or name in self.config.only]
 
-def _more(config: Config, experiments: Experiments) -> list[str]:
-    """What is scored beside the runs."""
-    return [name for name in experiments.more if not config.only or name in config.only]
+    def _weights(self, name: str) -> float:
+        """GB of a pipeline with this UNet in float32."""
+        return _WEIGHTS * sum(self.models.parameters(part) for part in (name, "vae", "text")) / 1e9
 
+    def _drawing_memory(self, batch: int) -> float:
+        """GB of a teacher in 16 bits that draws so many images at a time."""
+        return self._weights("unet") / 2 + _ACTIVATIONS * (self.models.pixels / 512) ** 2 * batch
 
-def _state(config: Config, student: str) -> float:
-    """GB of weights, gradients, two moments and the moving average, in float32."""
-    return (5 if config.distillation.ema else 4) * _WEIGHTS * operations.parameters(student) / 1e9
+    def _stored(self) -> float:
+        """Bytes of a stored image."""
+        side = self.config.sampling.resize or self.models.pixels
+        return side**2 * (_JPEG if self.config.sampling.image_format == "jpeg" else _PNG)
 
+    def _state(self, student: str) -> float:
+        """GB of weights, gradients, two moments and the moving average, in float32."""
+        return (5 if self.config.distillation.ema else 4) * _WEIGHTS * self.models.parameters(student) / 1e9
 
-def _memory(config: Config, student: str, teacher: str) -> float:
-    """GB that a training needs besides: the teacher's UNet as it computes, and what is kept for the backward pass."""
-    recipe, half = config.distillation, config.distillation.mixed_precision != "no"
-    saved = operations.saved_bytes(student, recipe.gradient_checkpointing) * (1 if half else 2)
-    rest = _WEIGHTS * (operations.parameters("vae") + operations.parameters("text"))
-    return ((2 if half else 4) * operations.parameters(teacher) + rest + recipe.micro_batch * saved) / 1e9
+    def _training_memory(self, student: str, teacher: str) -> float:
+        """GB that a training needs besides: the teacher's UNet as it computes, and what is kept for backward."""
+        recipe, half = self.config.distillation, self.config.distillation.mixed_precision != "no"
+        saved = self.models.saved_bytes(student, recipe.gradient_checkpointing) * (1 if half else 2)
+        rest = _WEIGHTS * (self.models.parameters("vae") + self.models.parameters("text"))
+        return ((2 if half else 4) * self.models.parameters(teacher) + rest + recipe.micro_batch * saved) / 1e9
 
-
-def _samples(config: Config, experiments: Experiments, runs: dict[str, Any], gpu: Gpu) -> Iterator[Line]:
-    seeds, recipe, real = len(config.seeds), config.distillation.model_dump(), config.prompts.evaluation
-    finished = {"teacher": 1} | dict.fromkeys(runs, seeds)
-    finished |= {name: 1 if experiments.student(name) == "teacher" else seeds for name in _more(config, experiments)}
-    along = {
-        name: seeds * len(kept_points(recipe, run.model_dump())) for name, run in runs.items() if name in config.along
-    }
-    features = real * 2 * 2048 * 4 / 1e9
-    # real images are stored, and scored once as the reference
-    for suffix, times, more in (("", finished, real), *([("_along", along, 0)] if along else [])):
-        jobs, images, hours = _drawn(config, experiments, times, gpu)
-        memory = _weights("unet") / 2 + 0.5 * config.sampling.batch
-        yield Line(f"sample{suffix}", jobs, hours, 1, (images + more) * _JPEG / 1e9, memory)
-        scoring = (images + more) * _IMAGE_SCORING_FLOPS / gpu.draw / 3600
-        yield Line(f"score{suffix}", sum(times.values()) + bool(more), scoring, 1, features * bool(more), 8.0)
-
-
-def _drawn(config: Config, experiments: Experiments, times: dict[str, int], gpu: Gpu) -> tuple[int, int, float]:
-    """Jobs, images and GPU hours of drawing each run so many times."""
-    content, prompts, sampling = experiments.model_dump(), config.prompts, config.sampling
-    jobs = images = 0
-    seconds = 0.0
-    for name, number in times.items():
-        count = evaluation_count(content, name, prompts.benchmark, prompts.evaluation)
-        run = experiments.student(name)
-        unet = "unet" if run == "teacher" else experiments.runs[run].student
-        how = drawing(content, name, sampling.guidance_scale)
-        each = operations.image_flops(unet, how.get("steps", sampling.steps), "scheduler" not in how)
-        jobs, images = jobs + number * shards(count, sampling.shard), images + number * count
-        seconds += number * count * each / gpu.draw
-    return jobs, images, seconds / 3600
+    def _drawn(self, times: dict[str, int]) -> tuple[int, int, float]:
+        """Jobs, images and GPU hours of drawing each run so many times."""
+        content, prompts, sampling = self.experiments.model_dump(), self.config.prompts, self.config.sampling
+        jobs = images = 0
+        seconds = 0.0
+        for name, number in times.items():
+            count = evaluation_count(content, name, prompts.benchmark, prompts.evaluation)
+            run = self.experiments.student(name)
+            unet = "unet" if run == "teacher" else self.experiments.runs[run].student
+            how = drawing(content, name, sampling.guidance_scale)
+            each = self.models.image_flops(unet, how.get("steps", sampling.steps), "scheduler" not in how)
+            jobs, images = jobs + number * shards(count, sampling.shard), images + number * count
+            seconds += number * count * each / self.gpu.draw
+        return jobs, images, seconds / 3600
 
 
 def table(lines: list[Line], gpu: Gpu, name: str, available: int) -> str:

@@ -51,9 +51,10 @@ def gpus(measured: Path | None = None) -> dict[str, Gpu]:
     Raises:
         UserError: If the file is broken.
     """
-    fifty = operations.image_flops("unet", 50)
+    sd14 = operations.stable_diffusion()
+    fifty = sd14.image_flops("unet", 50)
     draw = fifty / (13.55 / 16)
-    train = 50_000 * 256 / (13 * 86_400) * operations.step_flops("b-base", True)
+    train = 50_000 * 256 / (13 * 86_400) * sd14.step_flops("b-base", True)
     a10 = fifty / (19.53 / 8)
     scaled = "training scaled from the A100's by the speed of drawing"
     known = {
