@@ -101,7 +101,7 @@ class Models:
         return self.step_flops(name, checkpointing) - self.prediction_flops("unet") + own
 
     def image_flops(self, name: str, steps: int, guided: bool = True) -> int:
-        """One image: two predictions a step with guidance and one step more for PNDM's start, else one; and decoding."""
+        """One image: two predictions a step with guidance, one step more for PNDM's start, else one; and decoding."""
         once = self.prediction_flops(name)
         if not guided:
             return steps * once + self.decode_flops() + self.text_flops()
