@@ -22,6 +22,7 @@ _PUBLIC = {
     **dict.fromkeys(("DistillationLoss", "FeatureLoss"), "method.losses"),
     **dict.fromkeys(("build_student", "feature_pairs"), "method.student"),
     "Trajectories": "method.trajectories",
+    **dict.fromkeys(("Phases", "consistency_loss"), "method.consistency"),
     "DDIM": "teachers.solvers",
     "Measured": "method.measured",
     "Sensitivity": "method.curve",

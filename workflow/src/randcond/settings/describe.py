@@ -16,6 +16,7 @@ from pydantic_core import PydanticUndefined
 from randcond.jobs.files import write_text
 from randcond.settings.config import Config
 from randcond.settings.experiments import Experiments, Run
+from randcond.settings.faster import Drawn, Faster
 
 _INTRODUCTION = """\
 <!-- Written by `make schema` from workflow/src/randcond/settings/; do not edit. -->
@@ -26,6 +27,7 @@ _INTRODUCTION = """\
 | `config.yaml` | the default run: the emoji world. Always read first |
 | `smoke.yaml`, `headline.yaml`, `full.yaml`, `teacher.yaml` | the same world, by `--configfile config/full.yaml` |
 | `paper.yaml` | Stable Diffusion v1.4, LAION and MS-COCO, on GPUs |
+| `faster.yaml` | students that are made to draw in few steps, with three seeds |
 | `experiments.yaml`, `paper_experiments.yaml` | the runs, and the tables and figures that name them |
 | `claims.yaml` | what the paper claims of the runs, on which the report computes verdicts |
 | `paper_results.csv` | the paper's own numbers, shown beside ours |
@@ -42,6 +44,9 @@ def readme() -> str:
     parts = [_INTRODUCTION, "## Settings of the configuration\n", *_tables(Config, ""), "## Settings of a run\n"]
     parts.append("Entries of `runs` in `experiments.yaml`. Tables, series and grids name runs; see the file.\n")
     parts += _tables(Run, "")
+    parts.append("## Settings of what is made faster, or drawn otherwise\n")
+    parts.append("Entries of `faster`, and below of `drawn`. They are scored under their names, as runs are.\n")
+    parts += [*_tables(Faster, ""), *_tables(Drawn, "")]
     return "\n".join(parts)
 
 
