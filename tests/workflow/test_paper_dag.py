@@ -210,7 +210,7 @@ def test_students_are_made_faster_and_drawn_in_few_steps(checkout: Checkout) -> 
             settings = json.loads(option(words, "settings"))
             assert settings["run"]["random_conditioning"] == ({"kind": "linear"} if swaps else None)
             assert ("--pool" in words) == swaps == bool(settings["run"]["texts"])
-            assert (settings["guidance_scale"], settings["recipe"]["learning_rate"]) == (2.0, 3e-4)
+            assert (settings["guidance_scale"], settings["recipe"]["learning_rate"]) == (2.0, 1e-4)
     drawn = {option(words, "name").split("/")[1]: words for words in commands["samples.draw"]}
     scores = {option(words, "run"): words for words in commands["scores.score"] if "run" in words}
     own = {"guidance_scale": 1.0, "scheduler": "DDIM"}

@@ -126,7 +126,7 @@ class Steps(Section):
     """With random weights."""
     inherited: Positive = 1400
     """With the teacher's most important channels."""
-    faster: Positive = 400
+    faster: Positive = 300
     """From a finished student, which is to draw in few steps."""
 
 
@@ -139,7 +139,7 @@ class LearningRates(Section):
     """With random weights."""
     inherited: Above0 = 3e-3
     """With the teacher's most important channels."""
-    faster: Above0 = 3e-4
+    faster: Above0 = 1e-4
     """From a finished student, which is to draw in few steps."""
 
 
