@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -63,8 +64,7 @@ def loss_curves(histories: Histories, groups: dict[str, list[str]], folder: Path
         axes.set_xlabel("training step")
         axes.set_ylabel("loss (log scale)")
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
+        _plain_numbers(axes.yaxis)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(which="both", alpha=0.25)
         axes.legend(loc="upper right", frameon=False, fontsize=7)
@@ -214,8 +214,15 @@ def second_curves(name: str, frame: pd.DataFrame, folder: Path) -> str:
             part = frame[(frame["line"] == line) & (frame["metric"] == metric)].sort_values("seconds")
             _points(axes, part["seconds"], part, metric.scale, line, look)
         axes.set_xscale("log")
+        _plain_numbers(axes.xaxis)
         axes.set_xlabel("seconds of an image")
     return _with_legend(figure, folder / f"{name}.svg")
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """No powers of ten on a log scale."""
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
 
 
 def _metric_panels(frame: pd.DataFrame, path: Path) -> tuple[Figure, list[tuple[Axes, Metric]]]:
