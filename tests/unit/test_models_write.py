@@ -13,6 +13,7 @@ import pytest
 import torch
 from diffusers import (
     ControlNetModel,
+    DDIMScheduler,
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
@@ -32,7 +33,7 @@ from randcond.prompts.table import write_prompts
 from randcond.samples.images import encoded, write_images
 from randcond.settings.experiments import Run
 from randcond.students.distil import save_pipeline
-from randcond.teachers.stable_diffusion import load_pipeline
+from randcond.teachers.stable_diffusion import Teacher, load_pipeline
 
 ROOT = Path(__file__).parents[2]
 FULL = ROOT / "docs/full"
@@ -287,3 +288,23 @@ def test_a_lora_is_trained_saved_and_loaded(student: Callable[[str], StableDiffu
     fresh.load_lora_weights(tmp_path / "lora")
     np.testing.assert_array_equal(picture(fresh), adapted)
     assert np.abs(adapted - before).max() > 1e-3
+
+
+def test_a_student_that_was_made_faster_keeps_its_scheduler_and_says_how_to_draw(arguments: Namespace) -> None:
+    arguments.pipeline = Path("results/emoji/faster/mine/0/pipeline")
+    shutil.copytree("student", arguments.pipeline)
+    teacher = Teacher(load_pipeline(Path("teacher")))
+    teacher.few_steps(32, 4).save_pretrained(arguments.pipeline / "scheduler")
+    index = arguments.pipeline / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"scheduler": ["diffusers", "DDIMScheduler"]}))
+    faster = {"student": "seen-rc-pool", "phases": 4, "times": 32}
+    run = RUN | {"init": "seen-rc-pool"}
+    write.main(changed(arguments, run=run, faster=faster, steps=4, guidance_scale=1.0))
+    found = StableDiffusionPipeline.from_pretrained("model")
+    assert isinstance(found.scheduler, DDIMScheduler)
+    found.scheduler.set_timesteps(4)
+    assert found.scheduler.timesteps.tolist() == [999, 749, 499, 249]
+    text = Path("model/README.md").read_text()
+    assert "num_inference_steps=4, guidance_scale=1.0" in text
+    assert "| UNet | b-base, the finished student seen-rc-pool, same seed |" in text
+    assert "| few steps | consistency distillation over 4 phases of its sampler's way in 32 times;" in text
