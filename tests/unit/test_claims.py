@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from pydantic import ValidationError
 from scipy import stats
 
 from randcond.jobs.errors import UserError
-from randcond.report.verdicts import judge
+from randcond.report.moderated import fit
+from randcond.report.verdicts import Finding, corrected, judge
 from randcond.settings.claims import Claim, load_claims
 from randcond.settings.config import Config, check_config
 from randcond.settings.experiments import Run, load_experiments
@@ -56,46 +58,98 @@ def test_what_was_not_run_has_no_verdict(scores: dict) -> None:
     assert (found.verdict, found.effect) == ("not run", None)
 
 
+TEACHER = {"teacher": {0: 13.0}}
+
+
 @pytest.mark.parametrize(
-    ("value", "verdict"), [(9.7, "reproduced"), (9.3, "not reproduced"), (9.5, "undecided"), (10.2, "reproduced")]
+    ("value", "verdict"), [(9.2, "reproduced"), (8.8, "not reproduced"), (9.0, "undecided"), (10.2, "reproduced")]
 )
-def test_as_good_as_allows_a_tolerance(value: float, verdict: str) -> None:
-    scores = {"a": {s: value + 0.02 * (s - 1) for s in range(3)}, "b": dict.fromkeys(range(3), 10.0)}
+def test_as_good_as_allows_a_third_of_the_way_to_the_teacher(value: float, verdict: str) -> None:
+    scores = TEACHER | {"a": {s: value + 0.02 * (s - 1) for s in range(3)}, "b": dict.fromkeys(range(3), 10.0)}
     found = judge(claim(as_good=True), "is", scores)
-    assert found.needed == pytest.approx(-0.5)
+    assert found.needed == pytest.approx(-1.0)
     assert found.verdict == verdict
     # the interval is the one that decides: of the gain less what is needed
-    interval = stats.ttest_1samp([value + 0.02 * (s - 1) - 9.5 for s in range(3)], 0).confidence_interval(0.95)
+    interval = stats.ttest_1samp([value + 0.02 * (s - 1) - 9 for s in range(3)], 0).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
 
 
-def test_the_tolerance_is_the_metrics_own() -> None:
-    scores = {"a": {s: 9.7 + s / 1000 for s in range(3)}, "b": dict.fromkeys(range(3), 10.0)}
-    assert judge(claim(as_good=True), "is", scores).verdict == "reproduced"
-    assert judge(claim(as_good=True), "clip", scores).verdict == "not reproduced", "3% less CLIP is more than 2%"
+def test_nothing_is_as_good_before_the_teacher_is_scored() -> None:
+    scores = {"a": dict.fromkeys(range(3), 10.0), "b": dict.fromkeys(range(3), 10.0)}
+    assert judge(claim(as_good=True), "is", scores).verdict == "not run"
+    assert judge(claim(as_good=True), "is", TEACHER | scores).verdict == "reproduced"
 
 
-def test_the_tolerances_tell_the_paper_s_method_from_its_absence() -> None:
-    rows = {("1", "clip"): 0.2728, ("4", "clip"): 0.2834, ("2", "clip"): 0.2864}  # table 1
-    seeds = range(3)
-    for row, verdict in (("1", "not reproduced"), ("4", "reproduced")):
-        scores = {"a": dict.fromkeys(seeds, rows[row, "clip"]), "b": dict.fromkeys(seeds, rows["2", "clip"])}
-        assert judge(claim(as_good=True), "clip", scores).verdict == verdict
+def test_the_paper_s_tables_bear_out_what_it_claims_to_be_as_good() -> None:
+    rows = pd.read_csv("config/paper_results.csv")
+
+    def value(table: str, row: str, split: str, metric: str) -> float:
+        found = rows[(rows["table"] == table) & (rows["row"] == row) & (rows["split"] == split)]
+        return float(found[metric].iloc[0])
+
+    teacher, every = ("table3", "teacher", "coco30k"), ["fid", "is", "clip"]
+    compared = [  # claim's better, than and teacher, as rows of the paper's tables
+        (("table1", "5", "coco30k"), ("table1", "3", "coco30k"), teacher, ["fid"]),
+        (("table1", "4", "coco30k"), ("table1", "2", "coco30k"), teacher, every),
+        (("table2", "2", "seen"), ("table2", "1", "seen"), ("table2", "teacher", "seen"), every),
+        (("table3", "3", "coco30k"), ("table3", "2", "coco30k"), teacher, every),
+    ]
+    for better, than, ceiling, metrics in compared:
+        for metric in metrics:
+            places = {"a": better, "b": than, "teacher": ceiling}
+            scores = {run: dict.fromkeys(range(3), value(*place, metric)) for run, place in places.items()}
+            assert judge(claim(as_good=True), metric, scores).verdict == "reproduced", (better, metric)
+    # and its absence is told apart: row 1, neither copied weights nor random conditioning
+    places = {"a": ("table1", "1", "coco30k"), "b": ("table1", "2", "coco30k"), "teacher": teacher}
+    scores = {run: dict.fromkeys(range(3), value(*place, "clip")) for run, place in places.items()}
+    assert judge(claim(as_good=True), "clip", scores).verdict == "not reproduced"
 
 
-def test_tolerance_of_a_metric_that_should_be_low() -> None:
-    scores = {"a": {s: 10.4 + s / 100 for s in range(3)}, "b": dict.fromkeys(range(3), 10.0)}
+def test_as_good_of_a_metric_that_should_be_low() -> None:
+    scores = {"a": {s: 10.4 + s / 100 for s in range(3)}, "b": dict.fromkeys(range(3), 10.0), "teacher": {0: 7.0}}
     assert judge(claim(as_good=True), "fid", scores).verdict == "reproduced"
     assert judge(claim(), "fid", scores).verdict == "not reproduced"
 
 
-def test_the_tolerance_is_of_each_seed() -> None:
-    # every seed is within 5% of its partner, though the partners differ more than that
-    scores = {"a": {0: 20.9, 1: 31.4, 2: 26.1}, "b": {0: 20.0, 1: 30.0, 2: 25.0}}
+def test_the_way_is_each_seed_s() -> None:
+    # every seed is within a third of its partner's way, though the partners differ more than that
+    scores = {"a": {0: 22.9, 1: 36.4, 2: 29.6}, "b": {0: 20.0, 1: 30.0, 2: 25.0}, "teacher": {0: 10.0}}
     found = judge(claim(as_good=True), "fid", scores)
-    assert (found.needed, found.verdict) == (pytest.approx(-1.25), "reproduced")
-    worse = {"a": {0: 21.3, 1: 31.8, 2: 26.6}, "b": scores["b"]}
+    assert (found.needed, found.verdict) == (pytest.approx(-5.0), "reproduced")
+    worse = scores | {"a": {0: 24.5, 1: 38.0, 2: 31.2}}
     assert judge(claim(as_good=True), "fid", worse).verdict == "not reproduced"
+
+
+def test_one_metric_among_several_speaks_against_a_claim_by_holm_s_correction() -> None:
+    def finding(p: float | None, verdict: str) -> Finding:
+        return Finding("fid", -1.0, 0.0, -2.0, -0.1, [0, 1, 2], verdict, p)  # type: ignore[arg-type]
+
+    against, for_it = "not reproduced", "reproduced"
+    alone = corrected([finding(0.04, against)])
+    assert [one.verdict for one in alone] == [against]
+    three = corrected([finding(0.04, against), finding(0.5, "undecided"), finding(0.3, "undecided")])
+    assert [one.verdict for one in three] == ["undecided"] * 3
+    # 0.01 of three passes, then 0.02 of two, and what supports the claim needs no correction
+    several = corrected(
+        [finding(0.02, against), finding(0.01, against), finding(0.04, for_it), finding(None, "not run")]
+    )
+    assert [one.verdict for one in several] == [against, against, for_it, "not run"]
+    # once one fails, the larger ones do not pass
+    assert [one.verdict for one in corrected([finding(0.03, against), finding(0.04, against)])] == ["undecided"] * 2
+
+
+def test_a_lucky_spread_is_no_evidence_where_others_tell_of_a_wider_one() -> None:
+    rng = np.random.default_rng(0)
+    others = [rng.normal(0, 1, 3) for _ in range(20)]
+    lucky = np.array([0.8, 0.9, 0.7])
+    scores = {"a": dict(enumerate(lucky)), "b": dict.fromkeys(range(3), 0.0)}
+    prior = fit([*others, lucky])
+    assert judge(claim(), "is", scores).verdict == "reproduced"
+    assert judge(claim(), "is", scores, prior).verdict == "undecided"
+    # and one that is steadily large is found with fewer doubts
+    large = {"a": {0: 3.0, 1: 4.9, 2: 2.2}, "b": scores["b"]}
+    assert judge(claim(), "is", large).verdict == "undecided"
+    assert judge(claim(), "is", large, prior).verdict == "reproduced"
 
 
 def test_a_gain_larger_here_than_there() -> None:
@@ -185,9 +239,9 @@ def test_in_the_full_grid_claims_have_their_seeds() -> None:
     assert {run for run in experiments.runs if full.seeds_of(run) == [0, 1, 2]} == compared
     default = experiments.of_grid("default")
     assert all(Config().seeds_of(run) == [0] for run in default.runs)
-    assert {"table1", "table2", "table3"} == set(default.tables)
+    assert {"table1", "table2", "table3", "faster"} == set(default.tables)
     assert not default.series
-    assert set(experiments.tables) == set(default.tables) | {"table4", "probability", "shares", "features"}
+    assert set(experiments.tables) == set(default.tables) | {"table4", "probability", "shares", "features", "fewer"}
 
 
 def test_every_claim_names_runs_that_there_are() -> None:

@@ -10,9 +10,10 @@ import pandas as pd
 
 from randcond.figures.output import FigureScores
 from randcond.jobs.errors import UserError
+from randcond.report.moderated import Prior, fit
 from randcond.report.score_files import Score
 from randcond.report.tables import NONE, Metric, shown_metrics
-from randcond.report.verdicts import Finding, Scores, Verdict, judge
+from randcond.report.verdicts import Finding, Scores, Verdict, compare, corrected, judge
 from randcond.settings.claims import Claim
 
 SHARE = Metric("share", "share, %", 100, 1, False, False)  # of a figure
@@ -113,9 +114,11 @@ def judged(
     Raises:
         UserError: If a claim names a share that its figure does not measure.
     """
-    unlearned = hardly_learned(scores)
+    unlearned, priors = hardly_learned(scores), _priors(claims, scores)
     tested = [
-        Tested(claim, [_on_figure(claim, figures or {})] if claim.figure else _on_runs(claim, scores, unlearned))
+        Tested(
+            claim, [_on_figure(claim, figures or {})] if claim.figure else _on_runs(claim, scores, priors, unlearned)
+        )
         for claim in claims
     ]
     return [one for one in tested if one.entries]  # a world may have none of a claim's metrics
@@ -128,15 +131,32 @@ def hardly_learned(scores: dict[str, list[Score]]) -> set[str]:
     return {run for run, mean in means.items() if "teacher" in means and mean < LEARNED * means["teacher"]}
 
 
-def _on_runs(claim: Claim, scores: dict[str, list[Score]], unlearned: set[str]) -> list[Entry]:
+def _priors(claims: list[Claim], scores: dict[str, list[Score]]) -> dict[str, Prior]:
+    """What all claims' comparisons of a metric have in common."""
+    priors = {}
+    for metric in shown_metrics(scores):
+        found = [
+            compare(claim, metric.key, _values(scores, _common_split(claim, scores), metric.key))
+            for claim in claims
+            if claim.figure is None and metric.key in claim.metrics
+        ]
+        priors[metric.key] = fit([one.beyond for one in found if one is not None])
+    return priors
+
+
+def _values(scores: dict[str, list[Score]], split: str, metric: str) -> Scores:
+    return {run: values(several, split, metric) for run, several in scores.items()}
+
+
+def _on_runs(
+    claim: Claim, scores: dict[str, list[Score]], priors: Mapping[str, Prior], unlearned: set[str]
+) -> list[Entry]:
     split = _common_split(claim, scores)
     praised = [pair.better for pair in (claim, claim.more_than) if pair] + [claim.than] * claim.as_good
+    metrics = [metric for metric in shown_metrics(scores) if metric.key in claim.metrics]
+    findings = [judge(claim, metric.key, _values(scores, split, metric.key), priors[metric.key]) for metric in metrics]
     result = []
-    for metric in shown_metrics(scores):
-        if metric.key not in claim.metrics:
-            continue
-        found = {run: values(several, split, metric.key) for run, several in scores.items()}
-        finding = judge(claim, metric.key, found)
+    for metric, finding in zip(metrics, corrected(findings), strict=True):
         lacking = tuple(run for run in dict.fromkeys(praised) if run in unlearned)
         if lacking and finding.verdict != "not run":
             finding = replace(finding, verdict="undecided")
@@ -223,6 +243,7 @@ def tidy(tested: list[Tested]) -> pd.DataFrame:
             "beyond": None if found.effect is None or found.needed is None else found.effect - found.needed,
             "low95": found.low,
             "high95": found.high,
+            "p": found.p,
             "seeds": " ".join(map(str, found.seeds)),
             "verdict": found.verdict,
             "hardly_learned": " ".join(entry.unlearned),

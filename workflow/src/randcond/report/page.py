@@ -28,7 +28,7 @@ from randcond.report.tables import (
     paper_metrics,
 )
 from randcond.report.text import plain
-from randcond.report.verdicts import TOLERANCE
+from randcond.report.verdicts import PART
 
 PAPER_HEAD = "paper (SD v1.4, COCO)"
 SPLITS = {
@@ -165,7 +165,7 @@ def render(settings: Settings, content: Content, templates: Path) -> str:
         agreements=agreements,
         claims_summary=ledger.summary(content.claims),
         learned=ledger.LEARNED,
-        tolerances=TOLERANCE,
+        part=PART,
         splits=SPLITS,
         conditioning_name=conditioning_name,
         data_uri=data_uri,

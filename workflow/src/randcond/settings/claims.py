@@ -30,7 +30,8 @@ class Claim(Pair):
         source: Where the paper says so.
         metrics: Compared one by one, a verdict each.
         split: The prompts that are compared.
-        as_good: The claim is that ``better`` is as good as ``than``, within the metric's ``TOLERANCE``.
+        as_good: The claim is that ``better`` is as good as ``than``, short of it by at most a part of the way from
+            there to the teacher.
         more_than: For "the gain is larger here than there": the pair there.
         figure: For a claim of the paper's figures 2, 3 and 5: which one. ``better`` and ``than`` are then two of the
             shares it measures, ``<metric>`` or ``<metric>, <model>``, and the metric is ``share``.
