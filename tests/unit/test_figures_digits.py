@@ -22,7 +22,7 @@ from randcond.figures.digits import (
     one_hot,
     seeded,
 )
-from randcond.figures.digits_classifier import MODELS, bias_to_add, draw, measure
+from randcond.figures.digits_classifier import MODELS, area, bias_to_add, draw, measure
 from randcond.figures.digits_diffusion import Denoiser, Denoising, TextEncoder, draw_digits
 from randcond.method.conditioning import Constant
 
@@ -82,6 +82,19 @@ def test_counts_of_what_was_called_what() -> None:
     table = confusion(2, "m", called, labels).set_index(["digit", "called"])["images"]
     assert len(table) == 100 and table.sum() == 5
     assert (table[3, 3], table[3, 8], table[8, 3], table[7, 7], table[0, 1]) == (2, 1, 0, 1, 1)
+
+
+def test_the_area_is_the_share_of_pairs_in_the_right_order_whatever_the_bias() -> None:
+    chance = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(60, 10, generator=chance), torch.randint(2, 5, (60,), generator=chance)
+    found = area(1, "m", logits, labels)
+    others = torch.cat([logits[:, :3], logits[:, 4:]], 1).max(1).values
+    above = logits[:, 3] - others
+    pairs = [float(a > b) for a in above[labels == 3] for b in above[labels != 3]]
+    assert found.value == pytest.approx(np.mean(pairs))
+    assert (found.metric, found.count) == ("area", 60)
+    shifted = logits + torch.nn.functional.one_hot(torch.tensor(3), 10) * 2.5
+    assert area(1, "m", shifted, labels).value == pytest.approx(found.value)
 
 
 def test_measuring_a_seed_twice_gives_the_same() -> None:

@@ -48,6 +48,7 @@ CLASSIFIER = [
     *(("teacher", "threes", 0.96), ("soft targets", "bias_added", 3.5)),
     *((model, "threes", 0.1 + 0.2 * i) for i, model in enumerate(STUDENTS)),
     *((model, "rest", 0.9 + 0.02 * i) for i, model in enumerate(STUDENTS)),
+    *(("soft targets", "area", 0.987), ("hard labels", "area", 0.834)),
 ]
 
 
@@ -90,6 +91,7 @@ def test_captions_say_what_was_measured(folders: list[Path]) -> None:
     assert "Means over 3 seeds, in brackets the smallest and the largest." in diffusion
     assert "(temperature 4) 10% before and 30% after (+3.5 on average)" in classifier
     assert "recognises 90% before and 92% after" in classifier and "One seed." in classifier
+    assert "is 0.987 for soft targets and 0.834 for hard labels" in classifier
     assert "90% of the images are named" in swapped and "from t = 951, 0% are named as that and 80%" in swapped
     assert "From t = 601 on the condition prevails" in swapped
     assert "named most often at t = 501 (50%)" in swapped

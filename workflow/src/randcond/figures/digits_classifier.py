@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from sklearn.metrics import roc_auc_score
 
 from randcond.figures.digits import LEFT_OUT, NAMES, Digits, accuracies, confusion, load, one_hot, train_classifier
 from randcond.figures.output import FigureScore, bars, write_figure
@@ -52,6 +53,24 @@ def bias_to_add(logits: torch.Tensor, labels: torch.Tensor, digit: int) -> float
     return float((edges[best] + edges[best + 1]) / 2)
 
 
+def area(seed: int, model: str, logits: torch.Tensor, labels: torch.Tensor) -> FigureScore:
+    """Area under the ROC curve of telling the left-out digit from the others, which no bias changes.
+
+    An image counts as one by how far that logit is above the largest of the others.
+
+    Args:
+        seed: Of the training.
+        model: Whose.
+        logits: (n, 10).
+        labels: (n,).
+    """
+    others = logits.clone()
+    others[:, LEFT_OUT] = -torch.inf
+    above = logits[:, LEFT_OUT] - others.max(1).values
+    value = float(roc_auc_score((labels == LEFT_OUT).numpy(), above.double().numpy()))
+    return FigureScore(seed=seed, model=model, metric="area", value=value, count=len(labels))
+
+
 def measure(seed: int, settings: dict[str, Any], digits: Digits) -> tuple[list[FigureScore], pd.DataFrame]:
     """Train the teacher and both students of one seed; their scores, and how often which digit was called which."""
     rest, held_out = digits.split(HELD_OUT, seed)
@@ -85,6 +104,8 @@ def measure(seed: int, settings: dict[str, Any], digits: Digits) -> tuple[list[F
         added = float(shift[LEFT_OUT])
         scores.append(FigureScore(seed=seed, model=name, metric="bias_added", value=added, count=len(validation)))
     frames = []
+    for model in ("teacher", *students):
+        scores.append(area(seed, model, logits[model], held_out.labels))
     for model in MODELS:
         called = logits[model].argmax(1)
         scores += accuracies(seed, model, called, held_out.labels)
