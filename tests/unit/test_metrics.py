@@ -95,6 +95,21 @@ def test_error95_of_a_mean(rng: np.random.Generator) -> None:
     assert error95(lambda i: 3.0, 400, 10, 0) == 0
 
 
+def test_error95_within_strata(rng: np.random.Generator) -> None:
+    # two kinds of prompts that differ much: which of them are drawn again is no chance
+    strata = np.tile([0, 1, 1, 1], 100)
+    values = np.where(strata == 1, 10.0, 0.0) + rng.normal(size=400)
+    found = error95(lambda i: float(values[i].mean()), 400, 2000, 0, strata)
+    parts = [(np.mean(strata == k), values[strata == k].std(), (strata == k).sum()) for k in (0, 1)]
+    expected = 1.96 * sum(share**2 * spread**2 / count for share, spread, count in parts) ** 0.5
+    assert found == pytest.approx(expected, rel=0.08)
+    assert error95(lambda i: float(values[i].mean()), 400, 2000, 0) > 4 * found
+    drawn: list[np.ndarray] = []
+    error95(lambda i: drawn.append(i) or 0.0, 400, 5, 0, strata)  # type: ignore[func-returns-value]
+    for indices in drawn:
+        assert (strata[indices] == 1).sum() == 300 and len(np.unique(indices)) < 300
+
+
 def measures(rng: np.random.Generator, n: int = 60) -> dict:
     return {
         "features": rng.normal(size=(n, 6)),

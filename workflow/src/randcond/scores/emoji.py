@@ -84,6 +84,7 @@ def splits(
                     named[chosen],
                 ),
                 *(settings["bootstrap"], settings["seed"]),
+                strata=wanted[chosen],  # as many prompts of each concept
             ),
         }
     return found

@@ -55,7 +55,9 @@ class FidToReference:
         return float(shift @ shift + np.trace(covariance) + self._trace - 2 * np.sqrt(cross).sum())
 
 
-def error95(statistic: Callable[[np.ndarray], float], count: int, rounds: int, seed: int) -> float:
+def error95(
+    statistic: Callable[[np.ndarray], float], count: int, rounds: int, seed: int, strata: np.ndarray | None = None
+) -> float:
     """Half width of the 95% interval: 1.96 standard deviations over bootstrap samples of the images.
 
     Args:
@@ -63,10 +65,23 @@ def error95(statistic: Callable[[np.ndarray], float], count: int, rounds: int, s
         count: Number of images.
         rounds: Bootstrap samples.
         seed: Seed of the samples.
+        strata: What prompts were drawn by, (count,), say an equal number of each concept: images are drawn again within
+            these. None: of all.
     """
     rng = numpy_generator(seed)
-    values = [statistic(rng.integers(count, size=count)) for _ in range(rounds)]
+    if strata is None:
+        values = [statistic(rng.integers(count, size=count)) for _ in range(rounds)]
+    else:
+        values = [statistic(_within(strata, rng)) for _ in range(rounds)]
     return float(1.96 * np.std(values, ddof=1))
+
+
+def _within(strata: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Indices drawn with repetitions, from each stratum as many as it has."""
+    order, (_, sizes) = np.argsort(strata, kind="stable"), np.unique(strata, return_counts=True)
+    sizes_of, starts_of = np.repeat(sizes, sizes), np.repeat(np.cumsum(sizes) - sizes, sizes)
+    chosen: np.ndarray = order[starts_of + (rng.random(len(order)) * sizes_of).astype(int)]
+    return chosen
 
 
 def all_metrics(
@@ -77,6 +92,7 @@ def all_metrics(
     named: np.ndarray,
     rounds: int,
     seed: int,
+    strata: np.ndarray | None = None,
 ) -> dict[str, dict[str, float]]:
     """FID, KID, IS, CLIP score and the share named correctly, each with its ``error95``.
 
@@ -88,6 +104,7 @@ def all_metrics(
         named: Whether each sample is named correctly, (n,).
         rounds: Bootstrap samples.
         seed: Seed of the bootstrap.
+        strata: As of :func:`error95`.
 
     Raises:
         UserError: If an input or a score is not a finite number, or there are fewer than two images.
@@ -112,7 +129,7 @@ def all_metrics(
     }
     scores = {}
     for name, (value, statistic) in statistics.items():
-        error = error95(statistic, count, rounds, seed)
+        error = error95(statistic, count, rounds, seed, strata)
         if not np.isfinite([value, error]).all():
             raise UserError(f"{name} is not a finite number over {count} images; look at the samples")
         scores[name] = {"value": value, "error95": error}
