@@ -139,6 +139,7 @@ def writers(pipeline: Path) -> dict[str, Callable[[Path], object]]:
     """Asset -> what writes its files."""
     return {
         "stable-diffusion-v1-4": lambda folder: stable_diffusion(folder, pipeline),
+        "stable-diffusion-v1-4-layout": lambda folder: stable_diffusion(folder, pipeline),
         "stable-diffusion-2-1": lambda folder: stable_diffusion_2(folder, pipeline),
         "clip-vit-g-14": clip,
         "inception": write_inception,

@@ -17,6 +17,7 @@ from PIL import Image
 from published import ASSETS, ROOT, fetch_all, writers
 
 from randcond import report
+from randcond.converted.convert import convert
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import sha256
 from randcond.jobs.tensors import read_tensors
@@ -32,7 +33,8 @@ from randcond.scores.inception import fid_features
 from randcond.settings.config import Config
 from randcond.students import distil as distill
 from randcond.students.data import LatentShards
-from randcond.teachers.stable_diffusion import Teacher, load_pipeline
+from randcond.teachers.stable_diffusion import Teacher, draw_latents, load_pipeline
+from single_file import save_single_file
 
 DRAWN = {"steps": 2, "guidance_scale": 7.5, "precision": "no", "seed": 5}
 JPEG = {"image_format": "jpeg", "resize": 16}
@@ -139,6 +141,16 @@ def test_every_asset_is_laid_out_as_it_is_listed(run: Run) -> None:
         repacked = ASSETS[name].repack == "zip"
         listed = {file.path.replace(".tar.gz", ".zip") if repacked else file.path for file in ASSETS[name].files}
         assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == listed
+
+
+def test_a_model_in_one_file_is_read_by_the_fetched_layout(run: Run, tmp_path: Path) -> None:
+    layout, file = run.assets["stable-diffusion-v1-4-layout"], tmp_path / "mine.safetensors"
+    assert not list(layout.rglob("*.safetensors"))
+    save_single_file(load_pipeline(run.teacher), file)
+    convert(file, layout, tmp_path / "folder")
+    ours, theirs = load_pipeline(tmp_path / "folder"), load_pipeline(run.teacher)
+    drawn = [draw_latents(pipeline, ["a car"], 0, 1, 2, 2.0) for pipeline in (ours, theirs)]
+    assert torch.equal(*drawn)
 
 
 def test_what_will_score_is_looked_at_before_anything_expensive(run: Run) -> None:
