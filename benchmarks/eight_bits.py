@@ -15,7 +15,7 @@ from torch import nn
 from torch.ao.quantization import quantize_dynamic
 
 from randcond.jobs.seeding import normal
-from randcond.teachers.stable_diffusion import Teacher, decode, draw_latents, load_pipeline
+from randcond.teachers.pipelines import decode, draw_latents, load_pipeline, teacher_of
 
 
 def weight_bytes(model: nn.Module) -> int:
@@ -47,8 +47,8 @@ def main() -> None:
     eight.unet = quantize_dynamic(copy.deepcopy(plain.unet), {nn.Linear}, dtype=torch.qint8)
     linear, convolutions = (share(plain.unet, kind) for kind in (nn.Linear, nn.Conv2d))
     print(f"parameters in linear layers {linear:.0%}, in convolutions {convolutions:.0%}")
-    conditions = Teacher(plain).encode(["a tiger on a red background"])
-    given = (normal((1, *Teacher(plain).latent_shape), 0), torch.tensor([500]), conditions["encoder_hidden_states"])
+    conditions = teacher_of(plain).encode(["a tiger on a red background"])
+    given = (normal((1, *teacher_of(plain).latent_shape), 0), torch.tensor([500]), conditions["encoder_hidden_states"])
     predictions: dict[str, torch.Tensor] = {}
     seconds: dict[str, list[float]] = {"float32": [], "8 bits": []}
     for _ in range(arguments.repeats + 1):  # in turn, so that others on the machine disturb both

@@ -37,7 +37,8 @@ from randcond.planning.speeds import MEASURED
 from randcond.students.data import LatentShards, Pairs
 from randcond.students.distil import student_and_loss
 from randcond.students.problem import Distillation
-from randcond.teachers.stable_diffusion import Teacher, decode, draw_latents, load_pipeline
+from randcond.teachers.pipelines import decode, draw_latents, load_pipeline, teacher_of
+from randcond.teachers.teacher import Teacher
 from randcond.training.checkpoint import Checkpoint
 from randcond.training.loop import fit
 
@@ -69,12 +70,12 @@ def settings(students: list[str]) -> list[Setting]:
 def teacher(rehearsed: bool, device: torch.device) -> Teacher:
     """SD v1.4 at true size with random weights, or the emoji world's."""
     if rehearsed:
-        return Teacher(load_pipeline(EMOJI, device))
+        return teacher_of(load_pipeline(EMOJI, device))
     tokenizer = build_tokenizer(TEXTS, 600)
     tokenizer.model_max_length = sd14.TOKENS
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Teacher(sd14.pipeline(tokenizer).to(device))
+        return teacher_of(sd14.pipeline(tokenizer).to(device))
 
 
 def problem(setting: Setting, batch: int, folder: Path, rehearsed: bool, device: torch.device) -> Distillation:

@@ -23,7 +23,8 @@ from randcond.prompts.pool import ArrowTexts, TextPool, write_pool
 from randcond.settings.config import Config
 from randcond.students.data import LatentShards, Pairs
 from randcond.students.problem import Distillation
-from randcond.teachers.stable_diffusion import Teacher, load_pipeline
+from randcond.teachers.pipelines import load_pipeline, teacher_of
+from randcond.teachers.teacher import Teacher
 from randcond.training.checkpoint import Checkpoint
 from randcond.training.loop import fit
 from randcond.worlds import emoji
@@ -35,10 +36,10 @@ def problem(
     folder: Path, pool_size: int, batch: int, share: float = 0.0, guidance: float = 1.0
 ) -> tuple[Distillation, Teacher]:
     """The training problem of a run with random conditioning, a pool of so many texts and a share of trajectories."""
-    teacher = Teacher(load_pipeline(TEACHER))
+    teacher = teacher_of(load_pipeline(TEACHER))
     torch.manual_seed(0)
-    student = build_student(teacher.unet, "b-base", "copied").train()
-    loss = DistillationLoss(teacher, student, feature_pairs(teacher.unet, student, "b-base"), False)
+    student = build_student(teacher.denoiser, "b-base", "copied").train()
+    loss = DistillationLoss(teacher, student, feature_pairs(teacher.denoiser, student, "b-base"), False)
     texts = [caption.text for caption in emoji.captions()[:960]]
     latents = torch.randn(960, *teacher.latent_shape)
     write_tensors(folder / "0.safetensors", {"latents": latents, "rows": torch.arange(960)})
@@ -65,7 +66,7 @@ class Bare:
 
     def step(self) -> None:
         """Teacher forward, student forward and backward, AdamW."""
-        unet, pairs = self._teacher.unet, self._pairs
+        unet, pairs = self._teacher.denoiser, self._pairs
         with torch.no_grad(), captured(unet, [pair[0] for pair in pairs]) as expected:
             states = self._teacher.pipeline.text_encoder(self._tokens)[0]
             target = unet(self._noised, self._timesteps, states).sample

@@ -12,7 +12,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from randcond.make_teacher.denoiser import DenoiserProblem, encode_scenes, encode_texts
-from randcond.teachers.stable_diffusion import load_pipeline
+from randcond.teachers.pipelines import load_pipeline
 from randcond.worlds import emoji
 from single_file import save_single_file
 

@@ -11,7 +11,7 @@ import torch
 
 import gpu
 from randcond.scores.evaluator import Evaluator
-from randcond.teachers.stable_diffusion import decode, draw_latents, load_pipeline
+from randcond.teachers.pipelines import decode, draw_latents, load_pipeline
 
 ASSETS = Path(__file__).parents[2] / "workflow/assets/emoji"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")

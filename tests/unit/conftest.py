@@ -7,15 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from local_server import Server
 from report_world import World
-from transformers import CLIPTextConfig, CLIPTextModel
+from tiny_pipelines import FAMILIES, tiny
 
-from randcond.make_teacher.clip import build_tokenizer
-from randcond.teachers.noise import NOISE_SCHEDULE
-from randcond.teachers.stable_diffusion import Teacher, load_pipeline
-from randcond.worlds import emoji
+from randcond.teachers.pipelines import load_pipeline, teacher_of
+from randcond.teachers.teacher import Teacher
 
 torch.set_num_threads(1)
 # who looks at plots, and at what reaches the disk; for all others a report is a third of the work without
@@ -34,45 +31,21 @@ def light(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr("randcond.jobs.files._sync", lambda _: None)
 
 
-def tiny_unet() -> UNet2DConditionModel:
-    """SD v1.4's block layout at 1/32 of its widths."""
-    return UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(10, 20, 40, 40),
-        cross_attention_dim=8,
-        attention_head_dim=1,
-        norm_num_groups=1,
-    )
+@pytest.fixture(scope="session")
+def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny("stable_diffusion", tmp_path_factory.mktemp("tiny") / "pipeline")
 
 
 @pytest.fixture(scope="session")
-def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny") / "pipeline"
-    torch.manual_seed(0)
-    tokenizer = build_tokenizer([caption.text for caption in emoji.captions()[:200]], vocabulary=600)
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
-        max_position_embeddings=16, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    StableDiffusionPipeline(
-        vae=AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-            block_out_channels=(4, 4, 4), latent_channels=4, norm_num_groups=1, sample_size=32,
-        ),
-        text_encoder=CLIPTextModel(text),
-        tokenizer=tokenizer,
-        unet=tiny_unet(),
-        scheduler=PNDMScheduler(**NOISE_SCHEDULE, skip_prk_steps=True),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder)  # fmt: skip
-    return folder
+def family_folders(tmp_path_factory: pytest.TempPathFactory, pipeline_folder: Path) -> dict[str, Path]:
+    """A tiny pipeline of every family."""
+    others = {name: tiny(name, tmp_path_factory.mktemp(name) / "pipeline") for name in list(FAMILIES)[1:]}
+    return {"stable_diffusion": pipeline_folder} | others
 
 
 @pytest.fixture
 def teacher(pipeline_folder: Path) -> Teacher:
-    return Teacher(load_pipeline(pipeline_folder))
+    return teacher_of(load_pipeline(pipeline_folder))
 
 
 @pytest.fixture(scope="session")

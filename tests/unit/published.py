@@ -19,9 +19,9 @@ import torch
 from diffusers import UNet2DConditionModel
 from paper_world import ANIMALS, THINGS, picture, table, write_clip, write_inception
 from safetensors.torch import load_file, save_file
+from tiny_pipelines import tiny_unet
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from conftest import tiny_unet
 from randcond.assets.fetch import fetch
 from randcond.assets.listing import Asset, read_assets
 from randcond.make_teacher.clip import build_tokenizer

@@ -190,7 +190,7 @@ REFUSED: dict[str, tuple[str, Fault, str]] = {
     "teacher: a weight of another shape": (
         "render", tensors(UNET, **{"conv_out.bias": lambda x: torch.cat([x, x])}), r"teacher: no whole",
     ),
-    "teacher: a list for its index": ("render", content("teacher/model_index.json", "[]"), r"teacher: no whole"),
+    "teacher: a list for its index": ("render", content("teacher/model_index.json", "[]"), r"index.json: not an index"),
     "teacher: parts of two teachers": ("sample", another_teacher, r"takes texts of width 8, its text encoder gives 16"),
     "teacher: constant": (
         "distill",

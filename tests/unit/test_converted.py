@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from randcond.converted.convert import convert
 from randcond.jobs.errors import UserError
 from randcond.settings.own import check_teacher
-from randcond.teachers.stable_diffusion import load_pipeline
+from randcond.teachers.pipelines import load_pipeline
 from single_file import save_single_file
 
 ROOT = Path(__file__).parents[2]

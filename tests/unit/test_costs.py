@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from randcond.costs import measure as costs
-from randcond.teachers.stable_diffusion import Teacher, load_pipeline
+from randcond.teachers.pipelines import load_pipeline, teacher_of
+from randcond.teachers.teacher import Teacher
 
 
 def test_operations_are_those_of_convolutions_and_matrices(teacher: Teacher) -> None:
@@ -19,7 +20,7 @@ def test_operations_are_those_of_convolutions_and_matrices(teacher: Teacher) -> 
         nonlocal counted
         counted += output.numel() * module.weight[0].numel()
 
-    hooks = [m.register_forward_hook(count) for m in teacher.unet.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    hooks = [m.register_forward_hook(count) for m in teacher.denoiser.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     found = costs.multiply_accumulates(teacher)
     for hook in hooks:
         hook.remove()
@@ -39,4 +40,4 @@ def test_costs_of_a_pipeline(pipeline_folder: Path, tmp_path: Path, precision: s
     assert found["passes"] == 2  # one step, with and without the text
     assert found["run"] == "mine"
     assert found["device"] == "CPU, 1 thread"
-    assert found["macs"] == costs.multiply_accumulates(Teacher(load_pipeline(pipeline_folder)))
+    assert found["macs"] == costs.multiply_accumulates(teacher_of(load_pipeline(pipeline_folder)))

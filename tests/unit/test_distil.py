@@ -31,7 +31,8 @@ from randcond.students import distil as stage
 from randcond.students.data import LatentShards, Pairs, load_data
 from randcond.students.kept import Kept
 from randcond.students.problem import Distillation
-from randcond.teachers.stable_diffusion import Teacher, draw_latents, load_pipeline
+from randcond.teachers.pipelines import draw_latents, load_pipeline, teacher_of
+from randcond.teachers.teacher import Teacher
 from randcond.training import checkpoint
 from randcond.training.checkpoint import Checkpoint
 from randcond.training.loop import fit
@@ -142,8 +143,8 @@ def problem(
 ) -> Distillation:
     run = run_of(arguments, **changes)
     torch.manual_seed(0)
-    built = build_student(teacher.unet, student, "random")
-    loss = DistillationLoss(teacher, built, feature_pairs(teacher.unet, built, student), run["images"] == "real")
+    built = build_student(teacher.denoiser, student, "random")
+    loss = DistillationLoss(teacher, built, feature_pairs(teacher.denoiser, built, student), run["images"] == "real")
     pairs, pool = data_of(arguments, run, N, seed)
     p = probability(run["random_conditioning"]) if run["random_conditioning"] else None
     return Distillation(loss, teacher, pairs, pool, p, 0.1, 8, seed)
@@ -181,7 +182,7 @@ class Seen:
 
     def __init__(self, of: Distillation) -> None:
         self.batches: list[tuple] = []
-        self._kept = of._teacher._noise.alphas_cumprod
+        self._kept = of._teacher.pipeline.scheduler.alphas_cumprod
         of.loss.forward = self._forward
 
     def _forward(self, noised: torch.Tensor, timesteps: torch.Tensor, *rest: Any) -> tuple[dict, torch.Tensor]:
@@ -236,12 +237,12 @@ def test_p_is_asked_at_the_noise_level_of_the_teachers_schedule(
     batches = []
     for schedule in ({}, {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}):  # the second is DDPM's
         teacher.pipeline.scheduler = PNDMScheduler.from_config(teacher.pipeline.scheduler.config, **schedule)
-        other = problem(arguments, Teacher(teacher.pipeline), random_conditioning={"kind": "linear"})
+        other = problem(arguments, teacher_of(teacher.pipeline), random_conditioning={"kind": "linear"})
         other._p = lambda t: asked.append(t) or torch.zeros(len(t))
         batches.append(other._draw(7))
     assert torch.equal(batches[0][1], batches[1][1])  # what is noised is the same
     assert torch.equal(asked[0], batches[0][1].float())
-    known = Teacher(teacher.pipeline).log_snr[batches[1][1]]
+    known = teacher_of(teacher.pipeline).log_snr[batches[1][1]]
     assert torch.equal(asked[1], equivalent_timesteps(known))
     assert not torch.equal(asked[0], asked[1])
 
@@ -464,7 +465,7 @@ def test_trajectories_alone_need_no_image(arguments: argparse.Namespace, teacher
     stage.distil(arguments)
     weights, history = finished(arguments)
     assert history[-1]["step"] == 7
-    assert not torch.equal(weights["conv_in.weight"], teacher.unet.state_dict()["conv_in.weight"])
+    assert not torch.equal(weights["conv_in.weight"], teacher.denoiser.state_dict()["conv_in.weight"])
     change(arguments, alone | {"trajectories": None})
     with pytest.raises(UserError, match="but 0 latents"):
         stage.distil(arguments)
@@ -483,10 +484,10 @@ def test_inherited_channels_are_where_the_training_starts(
     stage.distil(arguments)
     assert (asked[0] is None) == (importance == "norm")
     found = UNet2DConditionModel.from_pretrained(arguments.output / "unet", local_files_only=True)
-    expected = build_student(teacher.unet, "c-base", "inherited", asked[0])
+    expected = build_student(teacher.denoiser, "c-base", "inherited", asked[0])
     torch.testing.assert_close(found.conv_in.weight, expected.conv_in.weight)
     if asked[0] is not None:  # the teacher is as it was
-        assert torch.equal(load_pipeline(arguments.teacher).unet.conv_in.weight, teacher.unet.conv_in.weight)
+        assert torch.equal(load_pipeline(arguments.teacher).unet.conv_in.weight, teacher.denoiser.conv_in.weight)
 
 
 def test_trajectories_take_the_last_pairs_of_a_batch(arguments: argparse.Namespace, teacher: Teacher) -> None:

@@ -21,7 +21,8 @@ from randcond.prompts.pool import write_pool
 from randcond.prompts.table import write_prompts
 from randcond.settings.config import Config
 from randcond.students.data import load_data
-from randcond.teachers.stable_diffusion import Teacher, draw_latents, load_pipeline
+from randcond.teachers.pipelines import draw_latents, load_pipeline
+from randcond.teachers.teacher import Teacher
 from randcond.worlds.emoji import choose, evaluation
 
 N = 12
@@ -63,7 +64,7 @@ def problem(
     run = json.loads(arguments.settings)["run"]
     pairs, pool = load_data(arguments.prompts, arguments.latents, arguments.pool, run, N, 3)
     p = probability(swap) if swap else None
-    return Consistency(teacher.unet, teacher, pairs, pool, p, Phases(8, 4), guidance, batch, seed=3)
+    return Consistency(teacher.denoiser, teacher, pairs, pool, p, Phases(8, 4), guidance, batch, seed=3)
 
 
 def test_a_step_depends_on_seed_and_step_alone(arguments: argparse.Namespace, teacher: Teacher) -> None:
@@ -94,7 +95,7 @@ def test_the_teachers_step_is_guided(arguments: argparse.Namespace, teacher: Tea
     states, timesteps, texts = torch.randn(3, *teacher.latent_shape), torch.tensor([999, 500, 3]), ["a tiger"] * 3
     of_text, of_none = teacher.encode(texts), teacher.encode([""] * 3)
     with torch.no_grad():
-        expected = [teacher.predict(teacher.unet, states, timesteps, of) for of in (of_text, of_none)]
+        expected = [teacher.predict(teacher.denoiser, states, timesteps, of) for of in (of_text, of_none)]
         for guidance in (1.0, 3.0):
             found = problem(arguments, teacher, None, guidance)._guided(states, timesteps, of_text)
             torch.testing.assert_close(found, expected[1] + guidance * (expected[0] - expected[1]))
@@ -115,7 +116,7 @@ def test_end_to_end_and_stopped_half_way(
     weights, history = finished(arguments)
     assert [entry["step"] for entry in history] == [2, 4, 6, 7]
     assert not arguments.checkpoint.exists()
-    start = teacher.unet.state_dict()
+    start = teacher.denoiser.state_dict()
     assert weights.keys() == start.keys()
     assert any(not torch.equal(weights[name], start[name]) for name in weights)
     for name in ("output", "history"):

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from tiny_pipelines import tiny_unet
 
-from conftest import tiny_unet
 from randcond.jobs import files
 from randcond.jobs.errors import UserError
 from randcond.jobs.tensors import tensor_elements

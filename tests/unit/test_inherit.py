@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.embeddings import get_timestep_embedding
+from tiny_pipelines import tiny_unet
 
-from conftest import tiny_unet
 from randcond.jobs.errors import UserError
 from randcond.method.inherit import _waves, choose, cut, first_order, inherit, parts_of, sets_of, widths
 from randcond.method.student import build_student, student_config

@@ -5,7 +5,8 @@ import torch
 
 from randcond.method.losses import DistillationLoss, captured
 from randcond.method.student import build_student, feature_pairs
-from randcond.teachers.stable_diffusion import Teacher
+from randcond.teachers.pipelines import teacher_of
+from randcond.teachers.teacher import Teacher
 
 
 def drawn(teacher: Teacher, n: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -35,17 +36,17 @@ def part(whole: dict, rows: slice) -> dict:
 
 def make(teacher: Teacher, student: str, denoise: bool = False) -> DistillationLoss:
     torch.manual_seed(5)
-    built = build_student(teacher.unet, student, "random")
-    return DistillationLoss(teacher, built, feature_pairs(teacher.unet, built, student), denoise)
+    built = build_student(teacher.denoiser, student, "random")
+    return DistillationLoss(teacher, built, feature_pairs(teacher.denoiser, built, student), denoise)
 
 
 @pytest.mark.parametrize("student", ["b-base", "b-small", "b-tiny", "c-small"])
 def test_against_a_plain_computation(teacher: Teacher, student: str) -> None:
     loss, data = make(teacher, student, denoise=True), batch(teacher)
     outputs: dict[tuple[str, str], torch.Tensor] = {}
-    pairs = feature_pairs(teacher.unet, loss.student, student)
+    pairs = feature_pairs(teacher.denoiser, loss.student, student)
     for of_teacher, of_student in pairs:
-        for who, unet, name in (("t", teacher.unet, of_teacher), ("s", loss.student, of_student)):
+        for who, unet, name in (("t", teacher.denoiser, of_teacher), ("s", loss.student, of_student)):
             unet.get_submodule(name).register_forward_hook(
                 lambda _m, _i, out, key=(who, name): outputs.update({key: out[0] if isinstance(out, tuple) else out})
             )
@@ -54,7 +55,7 @@ def test_against_a_plain_computation(teacher: Teacher, student: str) -> None:
     noised = data["noised"]
     states = data["conditions"]["encoder_hidden_states"]
     with torch.no_grad():
-        expected = teacher.unet(noised, data["timesteps"], states).sample
+        expected = teacher.denoiser(noised, data["timesteps"], states).sample
         mine = loss.student(noised, data["timesteps"], states).sample
     features = 0.0
     for of_teacher, of_student in pairs:
@@ -76,7 +77,7 @@ def test_against_a_plain_computation(teacher: Teacher, student: str) -> None:
 
 def test_noise_is_added_as_the_schedule_says(teacher: Teacher) -> None:
     latents, noise, timesteps = drawn(teacher)
-    schedule = teacher._noise.config
+    schedule = teacher.pipeline.scheduler.config
     assert schedule["beta_schedule"] == "scaled_linear"
     betas = torch.linspace(schedule["beta_start"] ** 0.5, schedule["beta_end"] ** 0.5, 1000).square()
     kept = torch.cumprod(1 - betas, 0)[timesteps].view(-1, 1, 1, 1)
@@ -95,7 +96,7 @@ def test_only_channel_students_have_projections_and_they_learn(teacher: Teacher)
     for layer in loss.features.projections.values():
         assert layer.weight.grad is not None
         assert layer.weight.grad.abs().sum() > 0
-    assert all(parameter.grad is None for parameter in teacher.unet.parameters())
+    assert all(parameter.grad is None for parameter in teacher.denoiser.parameters())
     assert all(parameter.grad is not None for parameter in loss.student.parameters())
 
 
@@ -122,8 +123,9 @@ def test_denoising_needs_an_image_that_belongs_to_its_text(teacher: Teacher) -> 
 def test_velocity_is_the_target_of_a_teacher_that_predicts_it(teacher: Teacher) -> None:
     latents, noise, timesteps = drawn(teacher)
     assert torch.equal(teacher.target(latents, noise, timesteps), noise)
-    teacher._noise.register_to_config(prediction_type="v_prediction")
-    kept = teacher._noise.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+    teacher.pipeline.scheduler.register_to_config(prediction_type="v_prediction")
+    teacher = teacher_of(teacher.pipeline)
+    kept = teacher.pipeline.scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
     expected = kept.sqrt() * noise - (1 - kept).sqrt() * latents
     torch.testing.assert_close(teacher.target(latents, noise, timesteps), expected)
 
@@ -145,7 +147,7 @@ def test_hooks_are_gone_afterwards(teacher: Teacher) -> None:
     data["timesteps"] = data["timesteps"][:3]
     with pytest.raises((RuntimeError, ValueError)):
         loss(**data)
-    for unet in (teacher.unet, loss.student):
+    for unet in (teacher.denoiser, loss.student):
         assert not [name for name, module in unet.named_modules() if module._forward_hooks]
 
 
@@ -162,7 +164,7 @@ def test_parts_of_a_batch_add_up(teacher: Teacher) -> None:
 
 def test_a_copy_of_the_teacher_loses_nothing(teacher: Teacher) -> None:
     blocks = [f"down_blocks.{i}" for i in range(4)]
-    loss = DistillationLoss(teacher, teacher.unet, [(block, block) for block in blocks], denoise=False)
+    loss = DistillationLoss(teacher, teacher.denoiser, [(block, block) for block in blocks], denoise=False)
     with torch.no_grad():
         assert float(loss(**batch(teacher))[0]["loss"]) == 0
 

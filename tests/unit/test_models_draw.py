@@ -13,7 +13,7 @@ from PIL import Image
 from randcond.models import draw, finished
 from randcond.models.finished import Wish
 from randcond.settings.config import Config, read_config
-from randcond.teachers.stable_diffusion import decode, draw_latents, load_pipeline
+from randcond.teachers.pipelines import decode, draw_latents, load_pipeline
 
 WISH = Wish(prompt="a tiger", seed=3, steps=3, guidance_scale=2.0)
 

@@ -11,7 +11,7 @@ from diffusers import StableDiffusionPipeline
 
 from randcond.jobs.errors import UserError
 from randcond.models import export
-from randcond.teachers.stable_diffusion import draw_latents, load_pipeline
+from randcond.teachers.pipelines import draw_latents, load_pipeline
 
 
 def replaced(pipeline: StableDiffusionPipeline, wrong: float = 0.0) -> StableDiffusionPipeline:

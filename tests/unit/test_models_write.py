@@ -33,7 +33,7 @@ from randcond.prompts.table import write_prompts
 from randcond.samples.images import encoded, write_images
 from randcond.settings.experiments import Run
 from randcond.students.distil import save_pipeline
-from randcond.teachers.stable_diffusion import Teacher, load_pipeline
+from randcond.teachers.pipelines import load_pipeline, teacher_of
 
 ROOT = Path(__file__).parents[2]
 FULL = ROOT / "docs/full"
@@ -293,7 +293,7 @@ def test_a_lora_is_trained_saved_and_loaded(student: Callable[[str], StableDiffu
 def test_a_student_that_was_made_faster_keeps_its_scheduler_and_says_how_to_draw(arguments: Namespace) -> None:
     arguments.pipeline = Path("results/emoji/faster/mine/0/pipeline")
     shutil.copytree("student", arguments.pipeline)
-    teacher = Teacher(load_pipeline(Path("teacher")))
+    teacher = teacher_of(load_pipeline(Path("teacher")))
     teacher.few_steps(32, 4).save_pretrained(arguments.pipeline / "scheduler")
     index = arguments.pipeline / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"scheduler": ["diffusers", "DDIMScheduler"]}))

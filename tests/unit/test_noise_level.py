@@ -9,7 +9,7 @@ from diffusers import DDPMScheduler
 from randcond.method.conditioning import probability
 from randcond.method.noise_level import equivalent_timesteps, stable_diffusion_log_snr
 from randcond.teachers.noise import flow_log_snr, log_snr
-from randcond.teachers.stable_diffusion import Teacher
+from randcond.teachers.teacher import Teacher
 
 
 def test_stable_diffusions_levels() -> None:

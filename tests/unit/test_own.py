@@ -19,7 +19,7 @@ from randcond.scores import own as scores
 from randcond.settings.config import Config, check_config
 from randcond.settings.experiments import load_experiments
 from randcond.settings.own import check_own, check_teacher
-from randcond.teachers.stable_diffusion import decode, draw_latents, load_pipeline
+from randcond.teachers.pipelines import decode, draw_latents, load_pipeline
 from randcond.worlds import load_world, own
 
 ROOT = Path(__file__).parents[2]

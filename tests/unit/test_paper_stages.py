@@ -33,7 +33,7 @@ from randcond.scores.inception import fid_features
 from randcond.settings.config import Config
 from randcond.students import distil as distill
 from randcond.students.data import LatentShards
-from randcond.teachers.stable_diffusion import Teacher, draw_latents, load_pipeline
+from randcond.teachers.pipelines import draw_latents, load_pipeline, teacher_of
 from single_file import save_single_file
 
 DRAWN = {"steps": 2, "guidance_scale": 7.5, "precision": "no", "seed": 5}
@@ -248,7 +248,7 @@ def fresh_state() -> Iterator[None]:
 @pytest.mark.parametrize("student", ["b-small", "b-tiny", "c-base", "c-tiny"])
 def test_stable_diffusion_2_is_a_teacher(run: Run, student: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "teacher", run.assets["stable-diffusion-2-1"])
-    teacher = Teacher(load_pipeline(run.teacher))
+    teacher = teacher_of(load_pipeline(run.teacher))
     latents, noise, timesteps = torch.ones(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), torch.tensor([600])
     cumulative = teacher.pipeline.scheduler.alphas_cumprod[600]
     v = teacher.target(latents, noise, timesteps)  # v = alpha * noise - sigma * x_0

@@ -11,7 +11,7 @@ from randcond.planning import operations, plan, sd14
 from randcond.settings.config import Config, check_config, read_config
 from randcond.settings.experiments import Experiments, load_experiments
 from randcond.settings.workflow import evaluation_count, protocol
-from randcond.teachers.stable_diffusion import load_pipeline
+from randcond.teachers.pipelines import load_pipeline
 
 CONFIG = Path(__file__).parents[2] / "config"
 SD14 = operations.stable_diffusion()

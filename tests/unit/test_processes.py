@@ -15,23 +15,23 @@ from types import SimpleNamespace
 import torch
 from accelerate import Accelerator
 sys.path.insert(0, sys.argv[1])
-from conftest import tiny_unet
+from tiny_pipelines import tiny_unet
 from randcond.method.conditioning import probability
 from randcond.method.losses import DistillationLoss
 from randcond.method.trajectories import Trajectories
 from randcond.students.data import LatentShards, Pairs
 from randcond.students.problem import Distillation
 from randcond.method.student import build_student, feature_pairs
-from randcond.teachers.stable_diffusion import Teacher, load_pipeline
+from randcond.teachers.pipelines import load_pipeline, teacher_of
 from randcond.training.loop import fit
 
 folder = Path(sys.argv[2])
 torch.set_num_threads(1)
 accelerator = Accelerator(cpu=True)
-teacher = Teacher(load_pipeline(sys.argv[3], accelerator.device))
+teacher = teacher_of(load_pipeline(sys.argv[3], accelerator.device))
 torch.manual_seed(0)
-student = build_student(teacher.unet, "b-small", "random")
-loss = DistillationLoss(teacher, student, feature_pairs(teacher.unet, student, "b-small"), True)
+student = build_student(teacher.denoiser, "b-small", "random")
+loss = DistillationLoss(teacher, student, feature_pairs(teacher.denoiser, student, "b-small"), True)
 student.enable_gradient_checkpointing()
 texts = [f"text {i}" for i in range(8)]
 pairs = Pairs(LatentShards([folder / "0.safetensors"]), texts, list(range(8)), 3)

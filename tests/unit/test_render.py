@@ -23,7 +23,8 @@ from randcond.samples import draw as sample
 from randcond.samples import real_images
 from randcond.samples.images import stored, write_images
 from randcond.students.data import LatentShards, Pairs
-from randcond.teachers.stable_diffusion import Teacher, decode, draw_latents, encode_images, load_pipeline
+from randcond.teachers.pipelines import decode, draw_latents, encode_images, load_pipeline
+from randcond.teachers.teacher import Teacher
 from randcond.worlds import emoji
 
 
@@ -269,15 +270,15 @@ def test_another_unet_draws_in_the_place_of_the_pipelines_own(broken_folder: Pat
     (file,) = (broken_folder / "unet").glob("*.safetensors")
     save_file({name: tensor / 2 for name, tensor in load_file(file).items()}, file, {"format": "pt"})
     halved = load_pipeline(broken_folder)
-    mixed = load_pipeline(pipeline_folder, unet=broken_folder / "unet")
+    mixed = load_pipeline(pipeline_folder, denoiser=broken_folder / "unet")
     one, other = (draw_latents(pipeline, ["a tiger"], 0, 0, 2, 2.0) for pipeline in (halved, mixed))
     assert torch.equal(one, other)
     assert not torch.equal(one, draw_latents(load_pipeline(pipeline_folder), ["a tiger"], 0, 0, 2, 2.0))
     weights = load_file(file)
     for content in (b"", file.read_bytes()[:-1000], {k: v for k, v in weights.items() if k != "conv_out.bias"}):
         file.write_bytes(content) if isinstance(content, bytes) else save_file(content, file, {"format": "pt"})
-        with pytest.raises(UserError, match="broken/unet: no whole UNet") as caught:
-            load_pipeline(pipeline_folder, unet=broken_folder / "unet")
+        with pytest.raises(UserError, match="broken/unet: no whole denoiser") as caught:
+            load_pipeline(pipeline_folder, denoiser=broken_folder / "unet")
         assert "\n" not in str(caught.value)
 
 

@@ -21,7 +21,8 @@ from randcond.method.noise_level import stable_diffusion_log_snr
 from randcond.method.sensitivity import measure, measure_sensitivity
 from randcond.sensitivity.measure import images_of
 from randcond.teachers.noise import NOISE_SCHEDULE, flow_log_snr, log_snr
-from randcond.teachers.stable_diffusion import Teacher
+from randcond.teachers.pipelines import teacher_of
+from randcond.teachers.teacher import Teacher
 
 SIZE = 4 * 3 * 3  # numbers in a latent
 
@@ -129,7 +130,7 @@ def test_a_pipeline_predicts_noise_whatever_its_unet_predicts(
 ) -> None:
     config = teacher.pipeline.scheduler.config
     teacher.pipeline.scheduler = PNDMScheduler.from_config(config, prediction_type=prediction)
-    asked = Teacher(teacher.pipeline)
+    asked = teacher_of(teacher.pipeline)
     latents, noise = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([3, 500, 990])
     monkeypatch.setattr(Teacher, "predict", lambda *_: asked.target(latents, noise, t))

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from tiny_pipelines import tiny_unet
 
-from conftest import tiny_unet
 from randcond.jobs.errors import UserError
 from randcond.method.catalogue import FEATURES, STUDENTS
 from randcond.method.losses import FeatureLoss, captured

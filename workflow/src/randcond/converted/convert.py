@@ -11,7 +11,7 @@ from randcond.jobs.errors import UserError, lacks_memory, reason
 from randcond.jobs.files import atomic_path
 from randcond.jobs.progress import log
 from randcond.jobs.stage import run_stage
-from randcond.teachers.stable_diffusion import load_pipeline
+from randcond.teachers.pipelines import load_pipeline
 
 _PARTS = ("unet", "vae", "text_encoder")
 _LACKING = "meta tensor"

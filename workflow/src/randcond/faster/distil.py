@@ -19,7 +19,7 @@ from randcond.method.curve import Sensitivity
 from randcond.method.student import count_parameters
 from randcond.students.data import load_data
 from randcond.students.distil import check_latents, fingerprint, load_teacher, save
-from randcond.teachers.stable_diffusion import DTYPES
+from randcond.teachers.pipelines import DTYPES
 from randcond.training.checkpoint import Checkpoint
 from randcond.training.loop import fit
 
@@ -37,8 +37,8 @@ def distil(arguments: argparse.Namespace) -> None:
         arguments.prompts, arguments.latents, arguments.pool, run, settings["count"], settings["seed"]
     )
     check_latents(arguments.latents, pairs, teacher)
-    student = copy.deepcopy(teacher.unet).requires_grad_(True).train()
-    teacher.unet.to(DTYPES[recipe.mixed_precision])
+    student = copy.deepcopy(teacher.denoiser).requires_grad_(True).train()
+    teacher.denoiser.to(DTYPES[recipe.mixed_precision])
     if recipe.gradient_checkpointing:
         student.enable_gradient_checkpointing()
     curve = Sensitivity.read(arguments.sensitivity) if arguments.sensitivity else None

@@ -11,7 +11,7 @@ from randcond.method.conditioning import Probability, recondition
 from randcond.method.consistency import Phases, consistency_loss, guided
 from randcond.method.noise_level import equivalent_timesteps
 from randcond.students.data import Pairs
-from randcond.teachers.stable_diffusion import Conditions, Teacher
+from randcond.teachers.teacher import Conditions, Teacher
 
 
 class Consistency(nn.Module):
@@ -69,7 +69,7 @@ class Consistency(nn.Module):
 
         def predict(conditions: Conditions) -> torch.Tensor:
             own = {name: tensor.to(teacher.dtype) for name, tensor in conditions.items()}
-            return teacher.predict(teacher.unet, states.to(teacher.dtype), timesteps, own)
+            return teacher.predict(teacher.denoiser, states.to(teacher.dtype), timesteps, own)
 
         # the frozen teacher runs in its own precision: autocast would convert its weights anew at every step
         with torch.autocast(states.device.type, enabled=False):

@@ -41,11 +41,13 @@ def _file_of(package: Path, module: str) -> Path | None:
 
 @cache  # rules ask for the same files again and again
 def _imports(path: Path, package: str) -> list[str]:
-    """Modules of the package named in a file's import statements, without the package's own name."""
+    """Modules of the package that a file imports, or whose whole names it holds, without the package's own name."""
     names = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names.append(node.value)  # of a module that is loaded by its name
     return [name.removeprefix(f"{package}.") for name in names if name.startswith(f"{package}.")]

@@ -14,7 +14,7 @@ from randcond.jobs.seeding import numpy_generator
 from randcond.jobs.stage import run_stage, set_threads
 from randcond.make_teacher.autoencoder import reconstruct
 from randcond.scores.evaluator import Evaluator, class_logits
-from randcond.teachers.stable_diffusion import decode, draw_latents, load_pipeline
+from randcond.teachers.pipelines import decode, draw_latents, load_pipeline
 from randcond.worlds import emoji
 
 

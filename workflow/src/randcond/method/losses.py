@@ -5,11 +5,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import nn
 from torch.nn import functional as F
 
-from randcond.teachers.stable_diffusion import Conditions, Teacher
+from randcond.teachers.teacher import Conditions, Teacher
 
 
 @contextmanager
@@ -41,8 +40,8 @@ class FeatureLoss(nn.Module):
     teacher's width.
 
     Args:
-        teacher: The teacher's UNet.
-        student: The student's UNet.
+        teacher: The teacher's denoiser.
+        student: The student's denoiser.
         pairs: (teacher's module, student's module), from :func:`randcond.method.student.feature_pairs`.
         relative: Divide each error by the mean square of the teacher's output, which :meth:`measure` has to tell first.
     """
@@ -51,8 +50,8 @@ class FeatureLoss(nn.Module):
 
     def __init__(
         self,
-        teacher: UNet2DConditionModel,
-        student: UNet2DConditionModel,
+        teacher: nn.Module,
+        student: nn.Module,
         pairs: list[tuple[str, str]],
         relative: bool = False,
     ) -> None:
@@ -114,7 +113,7 @@ class DistillationLoss(nn.Module):
 
     Args:
         teacher: The frozen teacher.
-        student: The student's UNet.
+        student: The student's denoiser.
         pairs: Modules whose outputs are compared.
         denoise: Add the denoising loss against the true target, on pairs whose text was not swapped.
         relative: See :class:`FeatureLoss`.
@@ -123,7 +122,7 @@ class DistillationLoss(nn.Module):
     def __init__(
         self,
         teacher: Teacher,
-        student: UNet2DConditionModel,
+        student: nn.Module,
         pairs: list[tuple[str, str]],
         denoise: bool,
         relative: bool = False,
@@ -132,7 +131,7 @@ class DistillationLoss(nn.Module):
         self._teacher = teacher
         self._denoise = denoise
         self.student = student
-        self.features = FeatureLoss(teacher.unet, student, pairs, relative)
+        self.features = FeatureLoss(teacher.denoiser, student, pairs, relative)
 
     def forward(
         self,
@@ -175,6 +174,6 @@ class DistillationLoss(nn.Module):
         """The teacher's predictions, and the outputs of its modules that are compared."""
         # the frozen teacher runs in its own precision: autocast would convert its weights anew at every step
         dtype, plain = self._teacher.dtype, torch.autocast(noised.device.type, enabled=False)
-        with plain, captured(self._teacher.unet, [name for name, _ in self.features.pairs]) as outputs:
+        with plain, captured(self._teacher.denoiser, [name for name, _ in self.features.pairs]) as outputs:
             own = {name: tensor.to(dtype) for name, tensor in conditions.items()}
-            return self._teacher.predict(self._teacher.unet, noised.to(dtype), timesteps, own), outputs
+            return self._teacher.predict(self._teacher.denoiser, noised.to(dtype), timesteps, own), outputs

@@ -13,12 +13,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from randcond.jobs.progress import Progress
 from randcond.jobs.seeding import generator
 from randcond.method.curve import Sensitivity
-from randcond.teachers.stable_diffusion import Conditions, Teacher
+from randcond.teachers.pipelines import teacher_of
+from randcond.teachers.teacher import Conditions
 
 _TRIES = 1000
 
@@ -37,7 +38,7 @@ class NoisePredictor(Protocol):
 
 
 def measure_sensitivity(
-    pipeline: StableDiffusionPipeline,
+    pipeline: DiffusionPipeline,
     latents: torch.Tensor,
     texts: Sequence[str],
     pool: Sequence[str],
@@ -65,7 +66,7 @@ def measure_sensitivity(
     Raises:
         ValueError: If there is no image or no other text in the pool, or the lengths differ.
     """
-    return measure(Teacher(pipeline), latents, texts, pool, others=others, levels=levels, seed=seed, batch=batch)
+    return measure(teacher_of(pipeline), latents, texts, pool, others=others, levels=levels, seed=seed, batch=batch)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 from randcond.jobs.errors import UserError
@@ -49,11 +49,11 @@ def drawn(config: Config, names: list[str], wish: dict[str, Any]) -> Iterator[Sh
 
 
 @lru_cache(_KEPT)
-def _load(folder: Path, teacher: Path, precision: str) -> StableDiffusionPipeline:
+def _load(folder: Path, teacher: Path, precision: str) -> DiffusionPipeline:
     return finished.load(folder, teacher, precision)
 
 
-def _pipeline(config: Config, name: str) -> StableDiffusionPipeline:
+def _pipeline(config: Config, name: str) -> DiffusionPipeline:
     teacher = Path(config.teacher_folder)
     folder = teacher if name == "teacher" else finished.finished(config)[finished.find(config, name)]
     return _load(folder, teacher, config.sampling.precision)

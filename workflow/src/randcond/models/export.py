@@ -24,7 +24,7 @@ from randcond.jobs.files import atomic_path, write_json
 from randcond.jobs.seeding import normal
 from randcond.models import finished
 from randcond.settings.config import Config, read_config
-from randcond.teachers.stable_diffusion import decode, draw_latents
+from randcond.teachers.pipelines import decode, draw_latents
 
 INPUTS = ("sample", "timestep", "encoder_hidden_states")
 # of a prediction, whose values are about 1; and of a picture's values from 0 to 255, after all steps

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from PIL import Image
 from pydantic import AfterValidator, Field
 
@@ -17,7 +17,8 @@ from randcond.settings.config import Config
 from randcond.settings.experiments import load_experiments
 from randcond.settings.fields import Section, Seed
 from randcond.settings.workflow import drawing
-from randcond.teachers.stable_diffusion import decode, draw_latents, load_pipeline
+from randcond.teachers.pipelines import decode, draw_latents, load_pipeline
+from randcond.teachers.teacher import denoiser_of
 
 _FASTER = "faster"  # the stage that makes students faster
 
@@ -109,7 +110,7 @@ def find(config: Config, run: str) -> str:
     )
 
 
-def load(folder: Path, teacher: Path, precision: str = "no") -> StableDiffusionPipeline:
+def load(folder: Path, teacher: Path, precision: str = "no") -> DiffusionPipeline:
     """A teacher's or student's pipeline as its images are drawn: on the GPU if there is one, else the CPU in float32.
 
     Images of the evaluation are drawn by PNDM, whatever the teacher comes with. A student with another kind of
@@ -127,7 +128,7 @@ def _scheduler(folder: Path) -> str:
     return str(index["scheduler"][1])
 
 
-def draw(name: str, pipeline: StableDiffusionPipeline, wish: Wish) -> Drawn:
+def draw(name: str, pipeline: DiffusionPipeline, wish: Wish) -> Drawn:
     """Draw it; the seconds are those after a first step that is not counted.
 
     Raises:
@@ -139,4 +140,4 @@ def draw(name: str, pipeline: StableDiffusionPipeline, wish: Wish) -> Drawn:
     image = decode(pipeline, latents)[0]
     seconds = time.perf_counter() - start
     picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-    return Drawn(name, picture, seconds, count_parameters(pipeline.unet), wish.steps)
+    return Drawn(name, picture, seconds, count_parameters(denoiser_of(pipeline)), wish.steps)

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
+from torch import nn
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import atomic_path, read_json, write_text
@@ -18,7 +19,8 @@ from randcond.report.grids import fill, shards
 from randcond.report.inputs import StudentCost, read_prompts
 from randcond.report.score_files import Score
 from randcond.report.shown import Grid
-from randcond.teachers.stable_diffusion import image_size
+from randcond.teachers.pipelines import image_size
+from randcond.teachers.teacher import denoiser_of
 
 _PROMPTS = 6  # on the card's picture
 
@@ -53,7 +55,7 @@ def main(arguments: argparse.Namespace) -> None:
             made=made,
             measured=measured,
             prompt=picture.captions[0],
-            middle_block=pipeline.unet.mid_block is not None,
+            middle_block=getattr(denoiser_of(pipeline), "mid_block", None) is not None,
             factor=pipeline.vae_scale_factor,
             size=image_size(pipeline),
             **{name: settings[name] for name in ("steps", "guidance_scale", "precision")},
@@ -61,15 +63,15 @@ def main(arguments: argparse.Namespace) -> None:
         write_text(folder / "README.md", text)
 
 
-def write_weights(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+def write_weights(pipeline: DiffusionPipeline, folder: Path) -> None:
     """Write the pipeline as it is, in float32, and as ``variant="fp16"`` beside it.
 
     Raises:
         UserError: If a weight is too large for float16.
     """
     half = copy.deepcopy(pipeline).to(torch.float16)
-    for part in ("unet", "vae", "text_encoder"):
-        for name, weight in getattr(half, part).named_parameters():
+    for part, model in half.components.items():
+        for name, weight in model.named_parameters() if isinstance(model, nn.Module) else ():
             if not torch.isfinite(weight).all():
                 raise UserError(f"{pipeline.name_or_path}/{part}: {name} is too large for float16")
     half.save_pretrained(folder, safe_serialization=True, variant="fp16")

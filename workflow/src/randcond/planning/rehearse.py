@@ -38,7 +38,8 @@ from randcond.planning import sd14
 from randcond.samples.images import stored
 from randcond.students.data import LatentShards, Pairs
 from randcond.students.problem import Distillation
-from randcond.teachers.stable_diffusion import Teacher, decode, draw_latents
+from randcond.teachers.pipelines import decode, draw_latents, teacher_of
+from randcond.teachers.teacher import Teacher
 from randcond.training.checkpoint import Checkpoint
 from randcond.training.loop import fit
 
@@ -77,17 +78,17 @@ def build(student: str, folder: Path) -> tuple[Distillation, Teacher]:
     tokenizer = build_tokenizer(TEXTS, 600)
     tokenizer.model_max_length = sd14.TOKENS
     torch.manual_seed(0)
-    teacher = Teacher(sd14.pipeline(tokenizer))
+    teacher = teacher_of(sd14.pipeline(tokenizer))
     init = "copied" if student in BLOCK_STUDENTS else "random"
-    smaller = build_student(teacher.unet, student, init)
+    smaller = build_student(teacher.denoiser, student, init)
     for what, found, expected in (
-        ("teacher", count_parameters(teacher.unet), sd14.PARAMETERS),
+        ("teacher", count_parameters(teacher.denoiser), sd14.PARAMETERS),
         (student, count_parameters(smaller), sd14.STUDENT_PARAMETERS[student]),
     ):
         if found != expected:
             raise UserError(f"{what}: {found:,} parameters instead of {expected:,}")
     smaller.train().enable_gradient_checkpointing()
-    loss = DistillationLoss(teacher, smaller, feature_pairs(teacher.unet, smaller, student), denoise=False)
+    loss = DistillationLoss(teacher, smaller, feature_pairs(teacher.denoiser, smaller, student), denoise=False)
     shard = folder / "latents.safetensors"
     latents = torch.stack([normal(sd14.LATENT, 0, i) for i in range(2)]).half()
     write_tensors(shard, {"latents": latents, "rows": torch.arange(2)})

@@ -10,14 +10,14 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.progress import Progress
 from randcond.jobs.stage import device, named_paths, run_stage, set_threads
 from randcond.jobs.tensors import write_tensors
 from randcond.prompts.table import read_prompts
-from randcond.teachers.stable_diffusion import draw_latents, encode_images, image_size, load_pipeline, posterior
+from randcond.teachers.pipelines import draw_latents, encode_images, image_size, load_pipeline, posterior
 from randcond.worlds import load_world
 
 
@@ -59,7 +59,7 @@ def _main(arguments: argparse.Namespace) -> None:
     write_tensors(arguments.output, whole | {"rows": torch.arange(first, first + len(texts))})
 
 
-def _augmentable(pipeline: StableDiffusionPipeline, images: torch.Tensor) -> dict[str, torch.Tensor]:
+def _augmentable(pipeline: DiffusionPipeline, images: torch.Tensor) -> dict[str, torch.Tensor]:
     """The posterior of the images and of their mirror images."""
     latents, spread = posterior(pipeline, images)
     mirrored, mirrored_spread = posterior(pipeline, images.flip(-1))

@@ -14,7 +14,7 @@ from randcond.jobs.progress import Progress
 from randcond.jobs.stage import device, run_stage, set_threads
 from randcond.prompts.table import read_prompts
 from randcond.samples.images import stored, write_images
-from randcond.teachers.stable_diffusion import decode, draw_latents, load_pipeline
+from randcond.teachers.pipelines import decode, draw_latents, load_pipeline
 
 
 def _main(arguments: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from randcond.jobs.stage import run_stage, set_threads
 from randcond.jobs.tensors import read_tensors, tensor_elements, write_tensors
 from randcond.prompts.table import read_prompts
 from randcond.scores.world import load_scores
+from randcond.teachers.families import denoiser_folder
 
 
 def _reference(arguments: argparse.Namespace) -> None:
@@ -32,7 +33,7 @@ def _score(arguments: argparse.Namespace) -> None:
         shown = {metric: round(score["value"], 3) for metric, score in split["metrics"].items()}
         log.info("%s, %s: %s", arguments.run, name, shown)
     # one file, or several of one number each
-    name, unet = "diffusion_pytorch_model", arguments.unet or arguments.pipeline / "unet"
+    name, unet = "diffusion_pytorch_model", arguments.unet or denoiser_folder(arguments.pipeline)
     weights = sorted(unet.glob(f"{name}.safetensors")) or sorted(unet.glob(f"{name}-*-of-*.safetensors"))
     write_json(
         arguments.output,

@@ -22,7 +22,7 @@ from randcond.jobs.tensors import read_tensors
 from randcond.method.sensitivity import measure
 from randcond.prompts.table import read_prompts
 from randcond.sensitivity.figure import draw, table
-from randcond.teachers.stable_diffusion import Teacher, load_pipeline
+from randcond.teachers.pipelines import load_pipeline, teacher_of
 
 SHARES = (0.2, 0.35, 0.5)  # of the p(t) that the stage itself shows
 
@@ -57,7 +57,7 @@ def _main(arguments: argparse.Namespace) -> None:
     set_threads(arguments.threads)
     prompts = read_prompts(arguments.prompts).head(settings["count"])
     latents, texts = images_of(prompts, arguments.latents, settings["images"])
-    teacher = Teacher(load_pipeline(arguments.teacher, device()))
+    teacher = teacher_of(load_pipeline(arguments.teacher, device()))
     if tuple(latents.shape[1:]) != teacher.latent_shape:
         raise UserError(
             f"{arguments.latents[0]}: latents are {tuple(latents.shape[1:])}, this teacher's {teacher.latent_shape};"

@@ -8,8 +8,8 @@ from safetensors import SafetensorError, safe_open
 from randcond.jobs.errors import UserError, reason
 from randcond.settings.config import Config
 from randcond.settings.experiments import Experiments
+from randcond.teachers.families import FAMILIES
 
-FAMILIES = ("StableDiffusionPipeline",)  # diffusers' classes of teachers
 _FETCHED = "results/assets/"  # what comes from outside, and may be to come
 _SINGLE_FILE = {
     "UNet": "model.diffusion_model.",
@@ -135,6 +135,8 @@ def _check_folder(path: Path, where: str, weights: bool) -> None:
         raise UserError(f"{index}: no index of a diffusers pipeline ({type(error).__name__})") from None
     if name not in FAMILIES:
         raise UserError(f"{where}: a {name}; known are {', '.join(FAMILIES)}")
-    unet = path / "unet"
-    if weights and unet.is_dir() and not list(unet.glob("*.safetensors")):
-        raise UserError(f"{where}: its unet has no safetensors weights; save the pipeline with safe_serialization=True")
+    denoiser = path / FAMILIES[name].denoiser
+    if weights and denoiser.is_dir() and not list(denoiser.glob("*.safetensors")):
+        raise UserError(
+            f"{where}: its {denoiser.name} has no safetensors weights; save the pipeline with safe_serialization=True"
+        )

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DiffusionPipeline, ModelMixin
 
 from randcond.jobs.code import code_of
 from randcond.jobs.errors import UserError
@@ -30,7 +30,8 @@ from randcond.students.data import Pairs, load_data
 from randcond.students.importance import importance
 from randcond.students.kept import Kept
 from randcond.students.problem import Distillation
-from randcond.teachers.stable_diffusion import DTYPES, Teacher, load_pipeline
+from randcond.teachers.pipelines import DTYPES, load_pipeline, teacher_of
+from randcond.teachers.teacher import Teacher, with_denoiser
 from randcond.training.checkpoint import Checkpoint
 from randcond.training.loop import Fitted, MovingAverage, fit
 
@@ -98,11 +99,11 @@ def load_teacher(folder: Path, device: torch.device) -> Teacher:
     Raises:
         UserError: If it is no whole pipeline, or predicts a constant or what is no finite number.
     """
-    teacher = Teacher(load_pipeline(folder, device))
+    teacher = teacher_of(load_pipeline(folder, device))
     noise = torch.stack([normal(teacher.latent_shape, 0, i) for i in range(2)]).to(teacher.device)
     timesteps = torch.tensor([1, TRAIN_TIMESTEPS - 1], device=noise.device)
     with torch.no_grad():
-        predicted = teacher.predict(teacher.unet, noise, timesteps, teacher.encode(["", "a"]))
+        predicted = teacher.predict(teacher.denoiser, noise, timesteps, teacher.encode(["", "a"]))
     if not torch.isfinite(predicted).all() or float(predicted.std()) < 1e-6:
         raise UserError(f"{folder}: the teacher's predictions are constant or not finite numbers; check its weights")
     return teacher
@@ -126,12 +127,12 @@ def student_and_loss(
     """The student of a run inside the loss that it is trained by; the teacher goes to the precision it runs in."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        student = build_student(teacher.unet, run["student"], run["init"], important)
-        names = feature_pairs(teacher.unet, student, run["student"], run["features"])
+        student = build_student(teacher.denoiser, run["student"], run["init"], important)
+        names = feature_pairs(teacher.denoiser, student, run["student"], run["features"])
         denoise, relative = run["images"] != "rendered", run["relative_features"]
         loss = DistillationLoss(teacher, student.train(), names, denoise, relative)
     # after the student has taken its weights from it; what is saved with the student stays as it is
-    teacher.unet.to(DTYPES[recipe.mixed_precision])
+    teacher.denoiser.to(DTYPES[recipe.mixed_precision])
     if recipe.gradient_checkpointing:
         student.enable_gradient_checkpointing()
     return loss
@@ -151,9 +152,7 @@ def trajectories(
     return bank, settings["guidance"]
 
 
-def save(
-    teacher: Teacher, student: UNet2DConditionModel, fitted: Fitted, weights: str, folder: Path, history: Path
-) -> None:
+def save(teacher: Teacher, student: ModelMixin, fitted: Fitted, weights: str, folder: Path, history: Path) -> None:
     """Write the history, and the pipeline with the student's averaged (``weights`` is ``"ema"``) or raw weights."""
     if weights == "ema" and fitted.ema is not None:
         fitted.ema.copy_to(student.parameters())
@@ -161,18 +160,9 @@ def save(
     save_pipeline(teacher.pipeline, student, folder)
 
 
-def save_pipeline(teacher: StableDiffusionPipeline, student: UNet2DConditionModel, folder: Path) -> None:
-    """Write the teacher's pipeline with the student's UNet in its place, atomically."""
-    pipeline = StableDiffusionPipeline(
-        vae=teacher.vae,
-        text_encoder=teacher.text_encoder,
-        tokenizer=teacher.tokenizer,
-        unet=student.eval(),
-        scheduler=teacher.scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+def save_pipeline(teacher: DiffusionPipeline, student: ModelMixin, folder: Path) -> None:
+    """Write the teacher's pipeline with the student's denoiser in its place, atomically."""
+    pipeline = with_denoiser(teacher, student.eval())
     with atomic_path(folder) as partial:
         pipeline.save_pretrained(partial, safe_serialization=True)
 

@@ -9,7 +9,7 @@ from randcond.jobs.seeding import generator
 from randcond.method.conditioning import TRAIN_TIMESTEPS
 from randcond.method.inherit import first_order
 from randcond.students.data import Pairs
-from randcond.teachers.stable_diffusion import Teacher
+from randcond.teachers.teacher import Teacher
 
 PAIRS = 256  # that the importance is taken from
 PIECE = 8  # that are in memory at a time
@@ -17,7 +17,7 @@ PIECE = 8  # that are in memory at a time
 
 def importance(teacher: Teacher, pairs: Pairs, seed: int) -> dict[str, torch.Tensor]:
     """(weight x gradient)^2 of each of the teacher's weights by name, for the denoising loss on D's first pairs."""
-    return first_order(teacher.unet, _losses(teacher, pairs, seed))
+    return first_order(teacher.denoiser, _losses(teacher, pairs, seed))
 
 
 def _losses(teacher: Teacher, pairs: Pairs, seed: int) -> Iterator[torch.Tensor]:
@@ -27,5 +27,5 @@ def _losses(teacher: Teacher, pairs: Pairs, seed: int) -> Iterator[torch.Tensor]
         timesteps = torch.randint(TRAIN_TIMESTEPS, (PIECE,), generator=chance).to(teacher.device)
         noise = torch.randn(latents.shape, generator=chance).to(teacher.device)
         noised = teacher.add_noise(latents, noise, timesteps)
-        predicted = teacher.predict(teacher.unet, noised, timesteps, teacher.encode(pairs.texts(rows)))
+        predicted = teacher.predict(teacher.denoiser, noised, timesteps, teacher.encode(pairs.texts(rows)))
         yield F.mse_loss(predicted, teacher.target(latents, noise, timesteps)) * PIECE / PAIRS

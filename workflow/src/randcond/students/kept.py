@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from diffusers import UNet2DConditionModel
+from diffusers import ModelMixin
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import atomic_path
@@ -21,7 +21,7 @@ class Kept:
         unet: What is trained.
     """
 
-    def __init__(self, points: list[tuple[int, str]], folder: Path, unet: UNet2DConditionModel) -> None:
+    def __init__(self, points: list[tuple[int, str]], folder: Path, unet: ModelMixin) -> None:
         self._points, self._folder, self._unet = points, folder, unet
         self._looked = False
 

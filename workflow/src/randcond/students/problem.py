@@ -12,7 +12,7 @@ from randcond.method.losses import DistillationLoss
 from randcond.method.noise_level import equivalent_timesteps
 from randcond.method.trajectories import Total, Trajectories
 from randcond.students.data import Pairs
-from randcond.teachers.stable_diffusion import Teacher
+from randcond.teachers.teacher import Teacher
 
 MEASURED = 64  # pairs that the sizes of the teacher's features are taken from
 
@@ -155,4 +155,4 @@ class Distillation(nn.Module):
         teacher = self._teacher
         conditions = {name: tensor.to(teacher.dtype) for name, tensor in teacher.encode(texts).items()}
         with torch.autocast(states.device.type, enabled=False):
-            return teacher.predict(teacher.unet, states.to(teacher.dtype), timesteps, conditions).float()
+            return teacher.predict(teacher.denoiser, states.to(teacher.dtype), timesteps, conditions).float()

@@ -40,3 +40,23 @@ class DDIM:
             noise = predicted
             clean = (states - (1 - now).sqrt() * noise) / now.sqrt()
         return then.sqrt() * clean + (1 - then).sqrt() * noise
+
+
+class Euler:
+    """Euler's step of a rectified flow: x_s = (1 - s) x_0 + s e moves along the predicted v = e - x_0.
+
+    Args:
+        amounts: s of each timestep, rising, (timesteps,).
+    """
+
+    def __init__(self, amounts: torch.Tensor) -> None:
+        # one more at the end, where CLEAN looks
+        self._amounts = torch.cat([amounts.float(), torch.zeros(1)])
+
+    def __call__(
+        self, states: torch.Tensor, predicted: torch.Tensor, timesteps: torch.Tensor, following: torch.Tensor
+    ) -> torch.Tensor:
+        """States (n, channels, h, w) at ``timesteps`` (n,) -> the same at ``following`` (n,), which lie lower."""
+        amounts = self._amounts.to(states.device)
+        now, then = (amounts[t.to(states.device)].view(-1, *[1] * (states.ndim - 1)) for t in (timesteps, following))
+        return states + (then - now) * predicted

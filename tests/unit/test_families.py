@@ -1,0 +1,213 @@
+"""What each family of teachers fills in: texts, noise and its removal, samplers, and parts that must fit together."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, PNDMScheduler
+from safetensors.torch import load_file, save_file
+from tiny_pipelines import FAMILIES as TINY
+from tiny_pipelines import sd3
+
+from randcond.jobs.errors import UserError
+from randcond.jobs.seeding import normal
+from randcond.method.noise_level import equivalent_timesteps, stable_diffusion_log_snr
+from randcond.students.distil import save_pipeline
+from randcond.teachers.families import FAMILIES, denoiser_folder, family_of
+from randcond.teachers.pipelines import decode, draw_latents, encode_images, load_pipeline, teacher_of
+from randcond.teachers.processes import Flow
+from randcond.teachers.solvers import CLEAN
+from randcond.teachers.teacher import Teacher
+
+TEXTS = ["a tiger", "", "a red bus on a green background"]
+
+
+@pytest.fixture(params=[*TINY, "sd3 with T5"])
+def folder(request: pytest.FixtureRequest, family_folders: dict[str, Path], tmp_path: Path) -> Path:
+    if request.param in family_folders:
+        return family_folders[request.param]
+    torch.manual_seed(0)
+    sd3(tmp_path / "t5", t5=True)
+    return tmp_path / "t5"
+
+
+def test_known_families() -> None:
+    assert len(FAMILIES) == len(TINY)
+
+
+def test_texts_are_encoded_as_the_pipeline_does(folder: Path) -> None:
+    teacher = teacher_of(load_pipeline(folder))
+    pipeline = teacher.pipeline
+    found = teacher.encode(TEXTS)
+    assert all(len(rows) == len(TEXTS) for rows in found.values())
+    # with guidance the pipeline's first half is the empty text's
+    seen: list[dict[str, Any]] = []
+    teacher.denoiser.register_forward_pre_hook(lambda _, args, named: seen.append(named), with_kwargs=True)
+    draw_latents(pipeline, TEXTS, 0, 0, 1, 2.0)
+    given = seen[0] | (seen[0].get("added_cond_kwargs") or {})
+    for name, rows in found.items():
+        torch.testing.assert_close(given[name][len(TEXTS) :][[0, 2]], rows[[0, 2]])
+        torch.testing.assert_close(given[name][:1], rows[1:2])
+
+
+def test_one_text_is_what_it_is_among_others(folder: Path) -> None:
+    teacher = teacher_of(load_pipeline(folder))
+    for name, rows in teacher.encode(TEXTS).items():
+        torch.testing.assert_close(teacher.encode(TEXTS[2:])[name], rows[2:])
+
+
+def test_denoised_latents_do_not_depend_on_the_batch(folder: Path) -> None:
+    pipeline = load_pipeline(folder)
+    whole = draw_latents(pipeline, TEXTS, 4, 5, 3, 3.0)
+    assert whole.shape == (3, *teacher_of(pipeline).latent_shape)
+    single = [draw_latents(pipeline, [text], 4 + i, 5, 3, 3.0) for i, text in enumerate(TEXTS)]
+    torch.testing.assert_close(torch.cat(single), whole, atol=1e-4, rtol=1e-4)
+    assert torch.equal(draw_latents(pipeline, TEXTS, 4, 5, 3, 3.0), whole)
+
+
+def test_images_to_latents_and_back(folder: Path) -> None:
+    pipeline = load_pipeline(folder)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    latents, vae = encode_images(pipeline, images), pipeline.vae
+    with torch.no_grad():
+        mean = vae.encode(images.float() / 127.5 - 1).latent_dist.mean
+        pixels = vae.decode(mean).sample
+    shift = vae.config.shift_factor or 0
+    torch.testing.assert_close(latents, (mean - shift) * vae.config.scaling_factor)
+    decoded = decode(pipeline, latents).float() / 127.5 - 1
+    assert (decoded - pixels.clamp(-1, 1)).abs().max() <= 0.51 / 127.5
+
+
+def test_a_pipeline_with_another_denoiser_is_saved_whole(folder: Path, tmp_path: Path) -> None:
+    pipeline = load_pipeline(folder)
+    other = type(teacher_of(pipeline).denoiser).from_config(teacher_of(pipeline).denoiser.config)
+    save_pipeline(pipeline, other, tmp_path / "saved")
+    saved = teacher_of(load_pipeline(tmp_path / "saved"))
+    assert denoiser_folder(tmp_path / "saved").is_dir()
+    assert all(torch.equal(a, b) for a, b in zip(saved.denoiser.parameters(), other.parameters(), strict=True))
+    for name, rows in saved.encode(TEXTS).items():
+        assert torch.equal(rows, teacher_of(pipeline).encode(TEXTS)[name])
+    index = json.loads((tmp_path / "saved/model_index.json").read_text())
+    assert "_name_or_path" not in index  # which no two machines share
+    assert index["_class_name"] == json.loads((folder / "model_index.json").read_text())["_class_name"]
+
+
+def test_evaluation_is_drawn_by_the_familys_sampler(folder: Path) -> None:
+    flow = "sd3" in str(folder) or "t5" in str(folder)
+    kind = FlowMatchEulerDiscreteScheduler if flow else PNDMScheduler
+    assert type(load_pipeline(folder).scheduler) is kind
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_parts_of_other_teachers_are_refused(name: str, family_folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(family_folders[name], folder)
+    config = folder / family_of(folder).denoiser / "config.json"
+    changed = json.loads(config.read_text())
+    key = "joint_attention_dim" if name == "sd3" else "cross_attention_dim"
+    weights = teacher_of(load_pipeline(folder)).denoiser
+    other = type(weights).from_config({**changed, key: 12})
+    other.save_pretrained(config.parent)
+    with pytest.raises(UserError, match="takes texts of width 12, its text encoder gives"):
+        load_pipeline(folder)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_missing_weight_of_any_part_is_named(name: str, family_folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(family_folders[name], folder)
+    last = sorted(folder.glob("text_encoder*"))[-1]
+    (file,) = last.glob("*.safetensors")
+    weights = load_file(file)
+    gone = next(key for key in weights if key.endswith("fc1.weight"))
+    save_file({key: value for key, value in weights.items() if key != gone}, file, {"format": "pt"})
+    with pytest.raises(UserError, match=rf"{last.name} .*fc1.weight is missing"):
+        load_pipeline(folder)
+
+
+def test_sd3_without_the_files_of_t5_draws_without_it(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sd3(tmp_path / "t5", t5=True)
+    whole = load_pipeline(tmp_path / "t5")
+    for part in ("text_encoder_3", "tokenizer_3"):
+        shutil.rmtree(tmp_path / "t5" / part)
+    found, other = (teacher_of(one).encode(TEXTS) for one in (load_pipeline(tmp_path / "t5"), whole))
+    assert torch.equal(found["pooled_projections"], other["pooled_projections"])
+    states, expected = found["encoder_hidden_states"], other["encoder_hidden_states"]
+    assert torch.equal(states[:, :16], expected[:, :16])
+    assert not states[:, 16:].any()
+    assert expected[:, 16:].any()
+
+
+def test_unknown_family(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    with pytest.raises(UserError, match="a FluxPipeline; known are StableDiffusionPipeline"):
+        load_pipeline(tmp_path)
+
+
+# the flow's schedule, against its closed forms
+
+
+@pytest.fixture
+def flow(family_folders: dict[str, Path]) -> Teacher:
+    return teacher_of(load_pipeline(family_folders["sd3"]))
+
+
+def test_a_flows_noise_levels(flow: Teacher) -> None:
+    u = (torch.arange(1000, dtype=torch.float64) + 1) / 1000
+    s = 3 * u / (1 + 2 * u)  # the shift
+    expected = 2 * ((1 - s) / s).log()
+    assert (flow.log_snr - expected)[:-1].abs().max() < 2e-3  # of float32 amounts
+    assert flow.log_snr[-1] == -torch.inf
+    # the shift moves log-SNR by -2 log 3
+    plain = Flow(FlowMatchEulerDiscreteScheduler(shift=1.0))
+    assert ((plain.log_snr - flow.log_snr)[:-1] - 2 * math.log(3)).abs().max() < 2e-3
+    # p is asked at Stable Diffusion's timesteps of the same log-SNR
+    asked = equivalent_timesteps(flow.log_snr)
+    assert asked[-1] == 999
+    at = stable_diffusion_log_snr()[asked[500].round().long()]
+    assert abs(float(at - flow.log_snr[500])) < 0.01
+
+
+def test_a_flow_adds_noise_and_takes_it_away(flow: Teacher) -> None:
+    chance = torch.Generator().manual_seed(0)
+    latents, noise = (torch.randn(4, 4, 8, 8, generator=chance) for _ in range(2))
+    timesteps = torch.tensor([0, 300, 700, 999])
+    noised = flow.add_noise(latents, noise, timesteps)
+    velocity = flow.target(latents, noise, timesteps)
+    assert torch.equal(noised[3], noise[3])  # nothing is left of the image
+    assert torch.equal(velocity, noise - latents)
+    torch.testing.assert_close(flow._process.noise(velocity, noised, timesteps), noise)
+    # straight paths: one step reaches any other time
+    at = torch.tensor([CLEAN, 100, CLEAN, 2])
+    moved = flow.solver()(noised, velocity, timesteps, at)
+    torch.testing.assert_close(moved[[0, 2]], latents[[0, 2]])
+    torch.testing.assert_close(moved[[1, 3]], flow.add_noise(latents, noise, at.clamp(min=0))[[1, 3]])
+
+
+def test_a_flow_is_drawn_at_the_times_that_it_learns(flow: Teacher) -> None:
+    asked: list[float] = []
+    flow.denoiser.register_forward_pre_hook(
+        lambda _, args, named: asked.append(float(named["timestep"].flatten()[0])), with_kwargs=True
+    )
+    drawn = draw_latents(flow.pipeline, ["a tiger"], 0, 7, 4, 1.0)
+    times = torch.tensor([999, 749, 499, 249])
+    expected = flow._process.times(times)
+    torch.testing.assert_close(torch.tensor(asked), expected, atol=1e-3, rtol=1e-5)
+    # and the sampler's steps are the solver's
+    states = normal((4, 8, 8), 7, 0)[None]
+    for now, then in zip(times.tolist(), [749, 499, 249, CLEAN], strict=True):
+        at, to = torch.tensor([now]), torch.tensor([then])
+        with torch.no_grad():
+            predicted = flow.predict(flow.denoiser, states, at, flow.encode(["a tiger"]))
+        states = flow.solver()(states, predicted, at, to)
+    torch.testing.assert_close(states, drawn, atol=1e-5, rtol=1e-4)
+
+
+def test_a_shift_by_size_is_refused() -> None:
+    with pytest.raises(UserError, match="a shift that depends on the size"):
+        Flow(FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True))

@@ -1,0 +1,49 @@
+"""The families of teachers that are known, by the class that ``model_index.json`` names. Loads no torch.
+
+A family is one module with a :class:`randcond.teachers.teacher.Teacher` of the name ``TEACHER``, and a line here.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from randcond.jobs.errors import UserError, reading
+from randcond.jobs.files import read_json
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where a family's teacher is, and what its denoiser is called: a part of the pipeline, a folder of its own."""
+
+    module: str
+    denoiser: str
+
+
+FAMILIES = {
+    "StableDiffusionPipeline": Family("randcond.teachers.stable_diffusion", "unet"),
+    "StableDiffusionXLPipeline": Family("randcond.teachers.sdxl", "unet"),
+    "StableDiffusion3Pipeline": Family("randcond.teachers.sd3", "transformer"),
+}
+
+
+def family_of(folder: Path) -> Family:
+    """The family of a pipeline's folder.
+
+    Raises:
+        UserError: If it is no pipeline's, or of no known family.
+    """
+    index: Any = read_json(folder / "model_index.json")
+    with reading(folder / "model_index.json", "an index of a diffusers pipeline"):
+        name = index["_class_name"]
+    if name not in FAMILIES:
+        raise UserError(f"{folder}: a {name}; known are {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def denoiser_folder(pipeline: Path) -> Path:
+    """The folder of a pipeline's denoiser.
+
+    Raises:
+        UserError: If the pipeline is of no known family.
+    """
+    return pipeline / family_of(pipeline).denoiser

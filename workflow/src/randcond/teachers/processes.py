@@ -1,0 +1,145 @@
+"""How states get from an image to noise and back: by diffusion (noise or v is predicted), or by a rectified flow.
+
+Both have 1000 timesteps, 0 the cleanest. A denoiser is asked at the *times* that stand for them.
+"""
+
+from typing import Any, Protocol
+
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler, PNDMScheduler
+
+from randcond.jobs.errors import UserError
+from randcond.teachers.noise import flow_log_snr, log_snr
+from randcond.teachers.solvers import DDIM, Euler, Solver
+
+
+class Process(Protocol):
+    """A schedule of noise. Latents and noise are (n, channels, h, w), timesteps (n,) integers 0..999."""
+
+    @property
+    def log_snr(self) -> torch.Tensor:
+        """Log-SNR of the timesteps, falling, (timesteps,), float64 on the CPU; -inf at one of pure noise."""
+
+    def times(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """What a denoiser is given for timesteps, (n,)."""
+
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """x_t of the latents."""
+
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """What a denoiser learns to predict."""
+
+    def noise(self, predicted: torch.Tensor, noised: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """The noise in x_t by a prediction, float32."""
+
+    def solver(self) -> Solver:
+        """What moves a state of the sampler on by a prediction."""
+
+    def sampler(self) -> Any:
+        """What draws evaluation images, in diffusers."""
+
+    def few_steps(self, times: int, phases: int) -> Any:
+        """What draws, in diffusers, with a student that has learned to jump over its sampler's phases.
+
+        Of one phase one that adds noise between two jumps to the clean image.
+        """
+
+    def drawing(self, steps: int) -> dict[str, Any]:
+        """What a pipeline's call takes so that it draws at the times of this schedule."""
+
+
+class Diffusion:
+    """x_t = sqrt(a) x_0 + sqrt(1 - a) e, of a scheduler's configuration."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self._own = scheduler.config
+        self._noise = DDPMScheduler.from_config(scheduler.config)
+        self._v = self._noise.config["prediction_type"] == "v_prediction"
+
+    @property
+    def log_snr(self) -> torch.Tensor:
+        return log_snr(self._noise.alphas_cumprod)
+
+    def times(self, timesteps: torch.Tensor) -> torch.Tensor:
+        return timesteps
+
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        return self._noise.add_noise(latents, noise, timesteps)
+
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        return self._noise.get_velocity(latents, noise, timesteps) if self._v else noise
+
+    def noise(self, predicted: torch.Tensor, noised: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        if not self._v:
+            return predicted.float()
+        # v = sqrt(a) e - sqrt(1 - a) x_0, so that e = sqrt(a) v + sqrt(1 - a) x_t
+        kept = self._noise.alphas_cumprod.to(predicted.float())[timesteps][:, None, None, None]
+        return kept.sqrt() * predicted.float() + (1 - kept).sqrt() * noised.float()
+
+    def solver(self) -> DDIM:
+        return DDIM(self._noise.alphas_cumprod, self._v)
+
+    def sampler(self) -> PNDMScheduler:
+        return PNDMScheduler.from_config(self._own, skip_prk_steps=True)
+
+    def few_steps(self, times: int, phases: int) -> DDIMScheduler | LCMScheduler:
+        if phases == 1:
+            return LCMScheduler.from_config(self._noise.config, original_inference_steps=times, clip_sample=False)
+        # from pure noise, over the phases' edges, to no noise at all
+        edges = {"timestep_spacing": "trailing", "set_alpha_to_one": True}
+        return DDIMScheduler.from_config(self._noise.config, clip_sample=False, **edges)
+
+    def drawing(self, steps: int) -> dict[str, Any]:
+        return {}
+
+
+class Flow:
+    """x_t = (1 - s) x_0 + s e with s = shift u / (1 + (shift - 1) u), u = (t + 1) / 1000; v = e - x_0 is predicted.
+
+    Raises:
+        UserError: If the shift depends on the images' size: the times of a training would be none of the sampler's.
+    """
+
+    def __init__(self, scheduler: Any) -> None:
+        if scheduler.config.get("use_dynamic_shifting"):
+            raise UserError("scheduler: a shift that depends on the size is not known; set shift in its config.json")
+        self._scheduler = FlowMatchEulerDiscreteScheduler.from_config(scheduler.config)
+        self._amount = self._scheduler.sigmas.flip(0)  # of noise, by timestep
+
+    @property
+    def log_snr(self) -> torch.Tensor:
+        return flow_log_snr(self._amount)
+
+    def times(self, timesteps: torch.Tensor) -> torch.Tensor:
+        return self._amount.to(timesteps.device)[timesteps] * self._scheduler.config["num_train_timesteps"]
+
+    def _at(self, timesteps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        return self._amount.to(like.device)[timesteps.to(like.device)].view(-1, *[1] * (like.ndim - 1))
+
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        amount = self._at(timesteps, latents)
+        return (1 - amount) * latents + amount * noise
+
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        return noise - latents
+
+    def noise(self, predicted: torch.Tensor, noised: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        return noised.float() + (1 - self._at(timesteps, noised)) * predicted.float()
+
+    def solver(self) -> Euler:
+        return Euler(self._amount)
+
+    def sampler(self) -> FlowMatchEulerDiscreteScheduler:
+        return FlowMatchEulerDiscreteScheduler.from_config(self._scheduler.config, stochastic_sampling=False)
+
+    def few_steps(self, times: int, phases: int) -> FlowMatchEulerDiscreteScheduler:
+        return FlowMatchEulerDiscreteScheduler.from_config(self._scheduler.config, stochastic_sampling=phases == 1)
+
+    def drawing(self, steps: int) -> dict[str, Any]:
+        # diffusers' own would shift twice and end just above no noise, a step of next to nothing
+        return {"sigmas": [1 - i / steps for i in range(steps)]}
+
+
+def process_of(scheduler: Any) -> Process:
+    """The process of a pipeline's scheduler, whichever of its family's it is."""
+    return Flow(scheduler) if type(scheduler).__name__.startswith("FlowMatch") else Diffusion(scheduler)
