@@ -47,17 +47,17 @@ def test_an_archive_behind_a_link_is_found(teacher: Path) -> None:
 
 def test_a_checkpoint_knows_weights_behind_a_link(teacher: Path) -> None:
     run = {"recipe": dict.fromkeys(distil._NOT_OF_STATE)}
-    before = distil._fingerprint(teacher, [teacher / "vae/weights"], run)
+    before = distil.fingerprint(teacher, [teacher / "vae/weights"], run, "students.distil")
     (teacher / "unet/weights").write_text("2")
-    after = distil._fingerprint(teacher, [teacher / "vae/weights"], run)
+    after = distil.fingerprint(teacher, [teacher / "vae/weights"], run, "students.distil")
     assert {name for name in before if before[name] != after[name]} == {"teacher"}
 
 
 def test_written_rounds_know_weights_behind_a_link(teacher: Path) -> None:
     arguments = argparse.Namespace(captions=teacher / "vae/weights", model=teacher, settings=json.dumps({}))
-    before = llm._fingerprint(arguments)
+    before = llm.fingerprint(arguments)
     (teacher / "unet/weights").write_text("2")
-    after = llm._fingerprint(arguments)
+    after = llm.fingerprint(arguments)
     assert {name for name in before if before[name] != after[name]} == {"model"}
 
 
