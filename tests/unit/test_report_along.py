@@ -63,6 +63,26 @@ def test_every_point_is_in_plot_and_table(shown: World) -> None:
     }
 
 
+def test_what_the_second_half_moved_tells_whether_it_was_long_enough(world: World) -> None:
+    half, last, teacher = world.along["seen-rc", 0, 100, "ema"], world.scores["seen-rc", 0], world.scores["teacher", 0]
+    values = {"fid": (5.0, 3.0, 1.0), "kid": (0.02, 0.019, 0.01), "is": (60.0, 58.0, 80.0), "clip": (0.8, 0.81, 0.9),
+              "named": (0.5, 0.54, 0.9)}  # fmt: skip
+
+    def row() -> list[str]:
+        for metric, found in values.items():
+            for score, value in zip((half, last, teacher), found, strict=True):
+                for part in score["splits"].values():
+                    part["metrics"][metric]["value"] = value
+        text = (world.build() / "index.html").read_text()
+        head = r'seen-rc<span class="run">moving average</span></th><td>unseen</td>'
+        (cells,) = re.findall(head + r"(.*?)</tr>", text, re.DOTALL)
+        return re.findall(r"<td[^>]*>(.*?)</td>", cells)
+
+    assert row() == ["100 to 200", "+50", "+10", "-10", "+10", "+10", "no"]
+    values["fid"] = (5.0, 4.6, 1.0)
+    assert row() == ["100 to 200", "+10", "+10", "-10", "+10", "+10", "yes"]
+
+
 def test_every_number_leads_to_its_score_file(shown: World) -> None:
     world, output = shown, shown.folder / "report"
     linked = set(re.findall(r'href="(scores/along/[^"]+)"', (output / "index.html").read_text()))

@@ -19,6 +19,7 @@ from randcond.jobs.files import atomic_path
 from randcond.method.curve import Sensitivity
 from randcond.report import (
     along,
+    converged,
     figures,
     grids,
     inputs,
@@ -117,6 +118,10 @@ def build(settings: shown.Settings, files: Files, output: Path) -> None:
             series=_series(settings, scores, folder / "figures"),
             seconds=_seconds(settings, scores, files, folder / "figures"),
             along={group.name: along.draw(group, folder / "figures") for group in grouped},
+            doublings={
+                group.name: converged.doublings(group.points, scores.get("teacher", ()), group.table.splits)
+                for group in grouped
+            },
             scores=scores,
             grids=_grids(settings, files, folder / "figures"),
             paper_figures=drawn,

@@ -11,6 +11,7 @@ from jinja2 import FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from randcond.report import ledger
+from randcond.report.converged import Doubling
 from randcond.report.figures import Curve, conditioning_name
 from randcond.report.grids import FilledGrid, data_uri
 from randcond.report.inputs import Calibration, LlmSummary, PromptsSummary, StudentCost
@@ -49,6 +50,7 @@ class Content:
     series: dict[str, str]
     seconds: dict[str, dict[str, str]]
     along: dict[str, dict[str, str]]
+    doublings: dict[str, list[Doubling]]
     scores: dict[str, list[Score]]
     grids: list[FilledGrid]
     paper_figures: list[PaperFigure]
