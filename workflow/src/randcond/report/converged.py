@@ -53,10 +53,8 @@ def doublings(points: Points, teacher: Sequence[Score], splits: Sequence[str]) -
         if 2 * step != last[run] or (run, 2 * step, weights) not in points:
             continue
         for split in splits:
-            values = [
-                _means(several, split) for several in (points[run, step, weights], points[run, 2 * step, weights])
-            ]
-            moved = _moved(*values, _means(teacher, split))
+            half, end = (_means(points[run, at, weights], split) for at in (step, 2 * step))
+            moved = _moved(half, end, _means(teacher, split))
             if moved:
                 found.append(Doubling(run, split, weights, step, 2 * step, moved))
     return found
