@@ -55,9 +55,9 @@ def test_a_checkpoint_knows_weights_behind_a_link(teacher: Path) -> None:
 
 def test_written_rounds_know_weights_behind_a_link(teacher: Path) -> None:
     arguments = argparse.Namespace(captions=teacher / "vae/weights", model=teacher, settings=json.dumps({}))
-    before = llm.fingerprint(arguments)
+    before = llm._fingerprint(arguments)
     (teacher / "unet/weights").write_text("2")
-    after = llm.fingerprint(arguments)
+    after = llm._fingerprint(arguments)
     assert {name for name in before if before[name] != after[name]} == {"model"}
 
 
