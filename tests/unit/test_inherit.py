@@ -8,7 +8,8 @@ from tiny_pipelines import tiny_unet
 
 from randcond.jobs.errors import UserError
 from randcond.method.inherit import _waves, choose, cut, first_order, inherit, parts_of, sets_of, widths
-from randcond.method.student import build_student, student_config
+from randcond.method.student import build_student
+from randcond.method.unet_students import student_config
 
 
 def wide_unet(**changes: object) -> UNet2DConditionModel:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from randcond.jobs.code import code_of
+from randcond.method.catalogue import RULES
 from randcond.settings.workflow import kept_points, shards, shown_point, step_count
 from randcond.teachers.families import FAMILIES
 
@@ -118,9 +119,10 @@ def test_code_of_knows_all_that_distilling_loads() -> None:
     loaded = {Path(file).resolve() for file in done.stdout.splitlines()}
     package = next(file for file in loaded if file.name == "distil.py").parents[1]
     listed = {Path(file).resolve() for file in code_of(package, "students.distil")}
-    # a family is loaded by its name, when a pipeline of it is
-    families = {package / f"{family.module.split('.', 1)[1].replace('.', '/')}.py" for family in FAMILIES.values()}
-    assert loaded | families == listed
+    # by their names, when a pipeline of theirs is or a student is made
+    named = [*(family.module for family in FAMILIES.values()), *RULES]
+    later = {package / f"{module.split('.', 1)[1].replace('.', '/')}.py" for module in named}
+    assert loaded | later == listed
 
 
 def test_imports_are_absolute() -> None:

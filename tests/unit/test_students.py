@@ -8,7 +8,14 @@ from tiny_pipelines import tiny_unet
 from randcond.jobs.errors import UserError
 from randcond.method.catalogue import FEATURES, STUDENTS
 from randcond.method.losses import FeatureLoss, captured
-from randcond.method.student import build_student, copy_weights, count_parameters, feature_pairs, student_of_config
+from randcond.method.student import (
+    build_student,
+    copy_weights,
+    count_parameters,
+    feature_pairs,
+    rules_of,
+    student_of_config,
+)
 
 SIZES = {
     "b-base": 579_384_964, "b-small": 482_346_884, "b-tiny": 323_384_964, "c-base": 553_235_204,
@@ -102,7 +109,7 @@ def test_other_layers_are_not_copied_over_silently() -> None:
     teacher = tiny_unet()
     wider = UNet2DConditionModel.from_config({**teacher.config, "cross_attention_dim": 16, "layers_per_block": 1})
     with pytest.raises(UserError, match="no layer .*of shape") as caught:
-        copy_weights(teacher, wider)
+        copy_weights(teacher, wider, rules_of("b-base"))
     assert "\n" not in str(caught.value)
 
 

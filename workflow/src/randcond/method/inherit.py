@@ -76,6 +76,8 @@ def _out_and_in(parts: list[str], streams: list[str], layers: int) -> tuple[Name
     ends: dict[str, tuple[Names, Names]] = {
         "time_embedding.linear_1": (["time inside"], ["waves"]),
         "time_embedding.linear_2": (["time"], ["time inside"]),
+        "add_embedding.linear_1": (["added inside"], [None]),
+        "add_embedding.linear_2": (["time"], ["added inside"]),
         "conv_in": ([streams[0]], [None]),
         "conv_norm_out": ([streams[0]], []),
         "conv_out": ([None], [streams[0]]),

@@ -5,25 +5,34 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from diffusers.models.attention import JointTransformerBlock
 from torch import nn
 from torch.nn import functional as F
 
 from randcond.teachers.teacher import Conditions, Teacher
 
 
+def _module(model: nn.Module, name: str) -> nn.Module:
+    return model.get_submodule(name.partition(":")[0])
+
+
+def _place(name: str) -> int:
+    return int(name.partition(":")[2] or 0)
+
+
 @contextmanager
 def captured(model: nn.Module, names: list[str]) -> Iterator[dict[str, torch.Tensor]]:
-    """Collect the outputs of the named modules during the forward passes inside the context."""
+    """Collect the outputs of the named modules, ``name:i`` the i-th, during the forward passes inside the context."""
     outputs: dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            # blocks return tuples with the hidden states in front
-            outputs.setdefault(name, output if isinstance(output, torch.Tensor) else output[0])
+            # blocks return tuples, most with the hidden states in front
+            outputs.setdefault(name, output if isinstance(output, torch.Tensor) else output[_place(name)])
 
         return hook
 
-    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    handles = [_module(model, name).register_forward_hook(keep(name)) for name in names]
     try:
         yield outputs
     finally:
@@ -61,10 +70,10 @@ class FeatureLoss(nn.Module):
             self.register_buffer("sizes", torch.zeros(len(pairs)))
         self.projections = nn.ModuleDict()
         for of_teacher, of_student in pairs:
-            wide, narrow = _width(teacher.get_submodule(of_teacher)), _width(student.get_submodule(of_student))
+            wide, narrow = _width(_module(teacher, of_teacher)), _width(_module(student, of_student))
             if wide != narrow and wide is not None and narrow is not None:
-                # a linear layer's output is (n, places, channels), any other's (n, channels, h, w)
-                linear = isinstance(student.get_submodule(of_student), nn.Linear)
+                # a linear layer's or a joint block's output is (n, places, channels), any other's (n, channels, h, w)
+                linear = isinstance(_module(student, of_student), nn.Linear | JointTransformerBlock)
                 self.projections[_key(of_student)] = nn.Linear(narrow, wide) if linear else nn.Conv2d(narrow, wide, 1)
 
     def forward(self, teacher: dict[str, torch.Tensor], student: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -100,6 +109,8 @@ class FeatureLoss(nn.Module):
 
 def _width(module: nn.Module) -> int | None:
     """Channels of a module's output, where it says so."""
+    if isinstance(module, JointTransformerBlock):
+        return int(module.norm2.normalized_shape[0])
     width: int | None = getattr(module, "out_channels", getattr(module, "out_features", None))
     return width
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.yaml_file import read_yaml
-from randcond.method.catalogue import CHANNEL_STUDENTS, STUDENTS
+from randcond.method.catalogue import CHANNEL_STUDENTS, KNOWN_STUDENTS, NARROW_STUDENTS, WIDTH_STUDENTS
 from randcond.method.conditioning import probability
 from randcond.settings.faster import Drawn, Faster
 from randcond.settings.fields import GridName, Init, Positive, Section, Share, validated
@@ -16,8 +16,8 @@ Split = Literal["all", "seen", "unseen", "coco30k"]
 
 
 def _known_student(name: str) -> str:
-    if name not in STUDENTS:
-        raise ValueError(f"unknown student {name!r}; choose one of {', '.join(STUDENTS)}")
+    if name not in KNOWN_STUDENTS:
+        raise ValueError(f"unknown student {name!r}; choose one of {', '.join(KNOWN_STUDENTS)}")
     return name
 
 
@@ -65,7 +65,9 @@ class Run(Section):
     grid: GridName = "default"
     """``full`` for a run of the full grid only."""
     student: Annotated[str, AfterValidator(_known_student)] = "b-base"
-    """b-base, b-small, b-tiny: blocks removed; c-base, c-small, c-tiny, c-micro: channels narrowed."""
+    """Of a UNet b-base, b-small, b-tiny: blocks removed; c-base, c-small, c-tiny, c-micro: channels narrowed; of SDXL's
+    also koala-1b, koala-700m, ssd-1b: fewer transformer layers as well. Of SD3's transformer half-depth, third-depth:
+    fewer blocks; two-thirds-width, half-width: fewer heads."""
     init: Init = "copied"
     """Where the weights come from: the teacher's layers, its most important channels (C-*), or chance."""
     importance: Literal["first-order", "norm"] = "first-order"
@@ -97,8 +99,11 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Run":
-        if self.init == "copied" and self.student in CHANNEL_STUDENTS:
-            raise ValueError(f"init: {self.student} cannot copy the teacher's layers; use inherited or random")
+        if self.init == "copied" and self.student in NARROW_STUDENTS:
+            other = "random" if self.student in WIDTH_STUDENTS else "inherited or random"
+            raise ValueError(f"init: {self.student} cannot copy the teacher's layers; use {other}")
+        if self.init == "inherited" and self.student in WIDTH_STUDENTS:
+            raise ValueError(f"init: {self.student} is of a transformer, whose channels nothing chooses; use random")
         if self.init == "inherited" and self.student not in CHANNEL_STUDENTS:
             raise ValueError(f"init: {self.student} has the teacher's channels; use copied or random")
         if self.images != "rendered" and self.prompts == "llm":
