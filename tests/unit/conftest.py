@@ -9,7 +9,7 @@ import pytest
 import torch
 from local_server import Server
 from report_world import World
-from tiny_pipelines import FAMILIES, tiny
+from tiny_pipelines import Folders
 
 from randcond.teachers.pipelines import load_pipeline, teacher_of
 from randcond.teachers.teacher import Teacher
@@ -32,15 +32,15 @@ def light(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.fixture(scope="session")
-def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny("stable_diffusion", tmp_path_factory.mktemp("tiny") / "pipeline")
+def family_folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """A tiny pipeline of every family."""
+    return Folders(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
-def family_folders(tmp_path_factory: pytest.TempPathFactory, pipeline_folder: Path) -> dict[str, Path]:
-    """A tiny pipeline of every family."""
-    others = {name: tiny(name, tmp_path_factory.mktemp(name) / "pipeline") for name in list(FAMILIES)[1:]}
-    return {"stable_diffusion": pipeline_folder} | others
+def pipeline_folder(request: pytest.FixtureRequest, family_folders: Folders) -> Path:
+    """A tiny Stable Diffusion, or what a test marked with ``every_family`` is asked for."""
+    return family_folders[getattr(request, "param", "stable_diffusion")]
 
 
 @pytest.fixture

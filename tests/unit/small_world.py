@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from tiny_pipelines import student_of
 
 from randcond.jobs.tensors import write_tensors
 from randcond.prompts.pool import write_pool
@@ -81,8 +82,10 @@ class SmallWorld:
             " --summary summary.out --work work",
         }[stage]  # fmt: skip
         output = "--prompts" if stage == "llm" else "--output"
-        settings = json.dumps(SETTINGS[stage])
-        return [*inputs.split(), "--settings", settings, output, f"{stage}.out", "--log", f"{stage}.log"]
+        settings = SETTINGS[stage]
+        if stage == "distill":
+            settings = settings | {"run": RUN | {"student": student_of(self.folder / "teacher")}}
+        return [*inputs.split(), "--settings", json.dumps(settings), output, f"{stage}.out", "--log", f"{stage}.log"]
 
     def run(self, stage: str, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
         """Run the stage's command in this process; its exit code."""

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from small_world import COUNT, SmallWorld, build
+from tiny_pipelines import every_family
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from randcond.training.checkpoint import Checkpoint
@@ -268,6 +269,7 @@ def world(whole: SmallWorld, tmp_path: Path) -> SmallWorld:
 
 
 @pytest.mark.parametrize("stage", ["render", "distill", "sensitivity", "sample", "real", "score", "report"])
+@every_family
 def test_whole_inputs_pass(stage: str, world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.run(stage, monkeypatch) == 0
     assert (world / f"{stage}.out").exists()

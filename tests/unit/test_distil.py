@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoModel, PNDMScheduler, UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_pipelines import every_family, student_of
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.tensors import write_tensors
 from randcond.method.conditioning import probability
 from randcond.method.losses import DistillationLoss
 from randcond.method.noise_level import equivalent_timesteps
-from randcond.method.student import build_student, feature_pairs
+from randcond.method.student import build_student, count_parameters, feature_pairs
 from randcond.method.trajectories import Trajectories
 from randcond.prompts.pool import ArrowTexts, TextPool, write_pool
 from randcond.prompts.table import read_prompts, write_prompts
@@ -51,8 +52,20 @@ def arguments(tmp_path: Path, pipeline_folder: Path) -> argparse.Namespace:
     latents = torch.randn(N, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     write_tensors(tmp_path / "0.safetensors", {"latents": latents, "rows": torch.arange(N)})
     recipe = Config().distillation.recipe("copied") | {"batch": 4, "micro_batch": 2}
-    run = {"student": "b-base", "init": "copied", "prompts": "captions", "rows": "all", "size": None, "images": "real"}
-    run |= {"random_conditioning": {"kind": "exponential", "rate": 5.0}, "texts": ["pool"], "features": "blocks"}
+    run = {
+        "student": student_of(pipeline_folder),
+        "init": "copied",
+        "prompts": "captions",
+        "rows": "all",
+        "size": None,
+        "images": "real",
+    }
+    run |= {
+        "images": "real",
+        "random_conditioning": {"kind": "exponential", "rate": 5.0},
+        "texts": ["pool"],
+        "features": "blocks",
+    }
     run |= {"trajectories": None, "relative_features": False, "importance": "norm"}
     return argparse.Namespace(
         settings=json.dumps({"run": run, "recipe": recipe, "steps": 7, "count": N, "seed": 3}),
@@ -139,9 +152,10 @@ def test_latents_stay_with_their_texts(arguments: argparse.Namespace) -> None:
 
 
 def problem(
-    arguments: argparse.Namespace, teacher: Teacher, seed: int = 3, student: str = "b-base", **changes: object
+    arguments: argparse.Namespace, teacher: Teacher, seed: int = 3, student: str | None = None, **changes: object
 ) -> Distillation:
     run = run_of(arguments, **changes)
+    student = student or run["student"]
     torch.manual_seed(0)
     built = build_student(teacher.denoiser, student, "random")
     loss = DistillationLoss(teacher, built, feature_pairs(teacher.denoiser, built, student), run["images"] == "real")
@@ -155,6 +169,7 @@ def losses(of: Distillation, step: int, rows: slice) -> dict[str, float]:
         return {name: float(value) for name, value in of(step, rows).items()}
 
 
+@every_family
 def test_a_step_depends_on_seed_and_step_alone(arguments: argparse.Namespace, teacher: Teacher) -> None:
     whole = slice(0, 8)
     first = losses(problem(arguments, teacher), 5, whole)
@@ -167,6 +182,7 @@ def test_a_step_depends_on_seed_and_step_alone(arguments: argparse.Namespace, te
     assert losses(problem(arguments, teacher, seed=4), 5, whole) != first
 
 
+@every_family
 def test_halves_of_a_step_make_the_whole(arguments: argparse.Namespace, teacher: Teacher) -> None:
     asked = problem(arguments, teacher)
     whole = losses(asked, 5, slice(0, 8))
@@ -302,14 +318,14 @@ def change(
 
 
 def finished(arguments: argparse.Namespace) -> tuple[dict[str, torch.Tensor], list]:
-    pipeline = StableDiffusionPipeline.from_pretrained(arguments.output, local_files_only=True, safety_checker=None)
-    return pipeline.unet.state_dict(), json.loads(arguments.history.read_text())
+    weights: dict[str, torch.Tensor] = teacher_of(load_pipeline(arguments.output)).denoiser.state_dict()
+    return weights, json.loads(arguments.history.read_text())
 
 
 def kept(arguments: argparse.Namespace) -> dict[str, dict[str, torch.Tensor]]:
-    """UNets that were kept along the training."""
+    """Denoisers that were kept along the training."""
     return {
-        path.name: UNet2DConditionModel.from_pretrained(path, local_files_only=True).state_dict()
+        path.name: AutoModel.from_pretrained(str(path), local_files_only=True).state_dict()
         for path in sorted(arguments.unets.iterdir())
     }
 
@@ -324,9 +340,12 @@ def kept(arguments: argparse.Namespace) -> dict[str, dict[str, torch.Tensor]]:
     ],
     ids=["b-base", "c-base", "trajectories"],
 )
+@every_family
 def test_end_to_end_and_killed_half_way(
     arguments: argparse.Namespace, run: dict, by: str, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if "student" in run:
+        run = run | {"student": student_of(arguments.teacher, narrow=True)}
     change(arguments, run, keep=[(3, "ema"), (5, "raw"), (7, "raw")])
     torch.manual_seed(1)
     stage.distil(arguments)
@@ -374,6 +393,7 @@ def test_end_to_end_and_killed_half_way(
 
 
 @pytest.mark.usefixtures("often")
+@every_family
 def test_the_finished_pipeline(arguments: argparse.Namespace, teacher: Teacher) -> None:
     change(arguments, steps=2)
     stage.distil(arguments)
@@ -390,7 +410,7 @@ def test_the_finished_pipeline(arguments: argparse.Namespace, teacher: Teacher) 
     assert any(not torch.equal(unets["1-raw"][key], tensor) for key, tensor in raw.items())
     assert not arguments.checkpoint.exists()
     pipeline = load_pipeline(arguments.output)
-    assert pipeline.unet.config["layers_per_block"] == 1
+    assert count_parameters(teacher_of(pipeline).denoiser) < count_parameters(teacher.denoiser)
     for part in ("vae", "text_encoder"):
         theirs = getattr(teacher.pipeline, part).state_dict()
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in getattr(pipeline, part).state_dict().items())
@@ -400,7 +420,8 @@ def test_the_finished_pipeline(arguments: argparse.Namespace, teacher: Teacher) 
     # it is a student's: another seed gives another one
     change(arguments, seed=4)
     stage.distil(arguments)
-    assert not torch.equal(finished(arguments)[0]["conv_in.weight"], raw["conv_in.weight"])
+    other, _ = finished(arguments)
+    assert any(not torch.equal(other[name], raw[name]) for name in raw)
 
 
 @pytest.mark.usefixtures("often")
@@ -455,6 +476,7 @@ def test_loss_that_is_no_number(arguments: argparse.Namespace) -> None:
     assert (arguments.checkpoint / "failed.safetensors").exists()
 
 
+@every_family
 def test_trajectories_alone_need_no_image(arguments: argparse.Namespace, teacher: Teacher) -> None:
     alone = {"images": "rendered", "random_conditioning": None, "trajectories": TRAJECTORIES | {"share": 1.0}}
     alone["relative_features"] = True
@@ -465,7 +487,8 @@ def test_trajectories_alone_need_no_image(arguments: argparse.Namespace, teacher
     stage.distil(arguments)
     weights, history = finished(arguments)
     assert history[-1]["step"] == 7
-    assert not torch.equal(weights["conv_in.weight"], teacher.denoiser.state_dict()["conv_in.weight"])
+    before = build_student(teacher.denoiser, student_of(arguments.teacher), "copied").state_dict()
+    assert any(not torch.equal(weights[name], before[name]) for name in weights)
     change(arguments, alone | {"trajectories": None})
     with pytest.raises(UserError, match="but 0 latents"):
         stage.distil(arguments)

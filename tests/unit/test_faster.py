@@ -7,9 +7,11 @@ import signal
 from functools import partial
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
-from diffusers import DDIMScheduler, LCMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, LCMScheduler
+from tiny_pipelines import every_family
 
 from randcond.faster import distil as stage
 from randcond.faster.problem import Consistency
@@ -21,8 +23,8 @@ from randcond.prompts.pool import write_pool
 from randcond.prompts.table import write_prompts
 from randcond.settings.config import Config
 from randcond.students.data import load_data
-from randcond.teachers.pipelines import draw_latents, load_pipeline
-from randcond.teachers.teacher import Teacher
+from randcond.teachers.pipelines import draw_latents, load_pipeline, teacher_of
+from randcond.teachers.teacher import Teacher, denoiser_of
 from randcond.worlds.emoji import choose, evaluation
 
 N = 12
@@ -54,8 +56,8 @@ def change(arguments: argparse.Namespace, **changes: object) -> None:
 
 
 def finished(arguments: argparse.Namespace) -> tuple[dict[str, torch.Tensor], list]:
-    pipeline = StableDiffusionPipeline.from_pretrained(arguments.output, local_files_only=True, safety_checker=None)
-    return pipeline.unet.state_dict(), json.loads(arguments.history.read_text())
+    weights: dict[str, torch.Tensor] = teacher_of(load_pipeline(arguments.output)).denoiser.state_dict()
+    return weights, json.loads(arguments.history.read_text())
 
 
 def problem(
@@ -67,6 +69,7 @@ def problem(
     return Consistency(teacher.denoiser, teacher, pairs, pool, p, Phases(8, 4), guidance, batch, seed=3)
 
 
+@every_family
 def test_a_step_depends_on_seed_and_step_alone(arguments: argparse.Namespace, teacher: Teacher) -> None:
     swap = {"kind": "constant", "p": 0.5}
     asked, again = problem(arguments, teacher, swap), problem(arguments, teacher, swap)
@@ -78,6 +81,7 @@ def test_a_step_depends_on_seed_and_step_alone(arguments: argparse.Namespace, te
     assert float(asked(6, slice(0, 8))["loss"]) != float(whole)
 
 
+@every_family
 def test_texts_are_swapped_and_none_is_emptied(arguments: argparse.Namespace, teacher: Teacher) -> None:
     always, never = (problem(arguments, teacher, swap, batch=64) for swap in ({"kind": "constant", "p": 1.0}, None))
     for step in range(4):
@@ -91,6 +95,7 @@ def test_texts_are_swapped_and_none_is_emptied(arguments: argparse.Namespace, te
         assert set(places.tolist()) <= set(range(8))
 
 
+@every_family
 def test_the_teachers_step_is_guided(arguments: argparse.Namespace, teacher: Teacher) -> None:
     states, timesteps, texts = torch.randn(3, *teacher.latent_shape), torch.tensor([999, 500, 3]), ["a tiger"] * 3
     of_text, of_none = teacher.encode(texts), teacher.encode([""] * 3)
@@ -108,6 +113,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("often")
+@every_family
 def test_end_to_end_and_stopped_half_way(
     arguments: argparse.Namespace, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,27 +166,40 @@ def test_checkpoint_of_another_student_is_refused(
 
 
 @pytest.mark.parametrize("phases", [1, 4])
+@every_family
 def test_the_pipeline_draws_over_its_phases_edges(
     phases: int, arguments: argparse.Namespace, pipeline_folder: Path
 ) -> None:
     change(arguments, steps=1, phases=phases)
     stage.distil(arguments)
-    # as anybody loads it
-    pipeline = StableDiffusionPipeline.from_pretrained(arguments.output, local_files_only=True, safety_checker=None)
-    assert isinstance(pipeline.scheduler, LCMScheduler if phases == 1 else DDIMScheduler)
-    if phases > 1:
+    kind = type(load_pipeline(pipeline_folder)).__name__
+    own, usual = (load_pipeline(arguments.output, own_scheduler=own) for own in (True, False))
+    flow = type(usual.scheduler).__name__.startswith("FlowMatch")
+    if flow:
+        assert own.scheduler.config["stochastic_sampling"] == (phases == 1)
+        assert not usual.scheduler.config["stochastic_sampling"]
+    else:
+        # as anybody loads it
+        pipeline = getattr(diffusers, kind).from_pretrained(arguments.output, local_files_only=True)
+        assert isinstance(pipeline.scheduler, LCMScheduler if phases == 1 else DDIMScheduler)
+        assert type(own.scheduler) is type(pipeline.scheduler)
+    if phases > 1 and not flow:
         pipeline.scheduler.set_timesteps(phases)
         assert pipeline.scheduler.timesteps.tolist() == Phases(8, phases).starts
         assert float(pipeline.scheduler.final_alpha_cumprod) == 1  # the last jump ends without noise
-    own, usual = (load_pipeline(arguments.output, own_scheduler=own) for own in (True, False))
-    assert type(own.scheduler) is type(pipeline.scheduler)
     assert type(usual.scheduler) is type(load_pipeline(pipeline_folder).scheduler)
-    calls: list[tuple[int, int]] = []
-    own.unet.register_forward_pre_hook(lambda _, given: calls.append((len(given[0]), int(given[1]))))
+    calls: list[tuple[int, float]] = []
+
+    def called(_: object, given: tuple, named: dict) -> None:
+        latents, time = (*given, *(named[name] for name in ("hidden_states", "timestep") if name in named))[:2]
+        calls.append((len(latents), float(time.flatten()[0])))
+
+    denoiser_of(own).register_forward_pre_hook(called, with_kwargs=True)
     both = draw_latents(own, ["a tiger", "a red circle"], 4, seed=1, steps=4, guidance_scale=1.0)
     assert [rows for rows, _ in calls] == [2] * 4  # one pass a step
     if phases > 1:
-        assert [timestep for _, timestep in calls] == Phases(8, 4).starts
+        asked = teacher_of(usual)._process.times(torch.tensor(Phases(8, 4).starts))
+        assert [time for _, time in calls] == pytest.approx(asked.tolist(), rel=1e-5)
     # what LCM adds is each image's own too
     torch.manual_seed(9)
     alone = draw_latents(own, ["a red circle"], 5, seed=1, steps=4, guidance_scale=1.0)

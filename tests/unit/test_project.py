@@ -121,6 +121,7 @@ def test_code_of_knows_all_that_distilling_loads() -> None:
     listed = {Path(file).resolve() for file in code_of(package, "students.distil")}
     # by their names, when a pipeline of theirs is or a student is made
     named = [*(family.module for family in FAMILIES.values()), *RULES]
+    named = [module for module in named if module.startswith("randcond.")]  # not the tests' own
     later = {package / f"{module.split('.', 1)[1].replace('.', '/')}.py" for module in named}
     assert loaded | later == listed
 

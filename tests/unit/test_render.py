@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tiny_pipelines import every_family
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.tensors import read_tensors, write_tensors
@@ -23,9 +24,12 @@ from randcond.samples import draw as sample
 from randcond.samples import real_images
 from randcond.samples.images import stored, write_images
 from randcond.students.data import LatentShards, Pairs
+from randcond.teachers.families import denoiser_folder, family_of
 from randcond.teachers.pipelines import decode, draw_latents, encode_images, load_pipeline
 from randcond.teachers.teacher import Teacher
 from randcond.worlds import emoji
+
+LAST = dict.fromkeys(("unet", "denoiser"), "conv_out.bias") | {"transformer": "proj_out.bias"}  # of a denoiser
 
 
 def shard(path: Path, first: int, n: int = 3, **changes: torch.Tensor) -> Path:
@@ -70,6 +74,7 @@ def test_broken_shard_is_named(name: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@every_family
 def test_latents_do_not_depend_on_the_batch(teacher: Teacher) -> None:
     texts = ["a tiger", "a bus", "a key"]
     options = {"seed": 5, "steps": 3, "guidance_scale": 3.0}
@@ -80,6 +85,7 @@ def test_latents_do_not_depend_on_the_batch(teacher: Teacher) -> None:
     assert not torch.allclose(draw_latents(teacher.pipeline, texts, 3, **options), whole, atol=1e-2)
 
 
+@every_family
 def test_guidance_and_text_matter(teacher: Teacher) -> None:
     def draw(text: str, scale: float) -> torch.Tensor:
         return draw_latents(teacher.pipeline, [text], 0, seed=5, steps=3, guidance_scale=scale)
@@ -88,14 +94,18 @@ def test_guidance_and_text_matter(teacher: Teacher) -> None:
     assert not torch.equal(draw("a tiger", 5.0), draw("a bus", 5.0))
 
 
+@every_family
 def test_images_to_latents_and_back(teacher: Teacher) -> None:
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     latents = encode_images(teacher.pipeline, images)
     vae, factor = teacher.pipeline.vae, teacher.pipeline.vae.config["scaling_factor"]
+    shift = vae.config["shift_factor"] or 0.0
     assert latents.shape == (2, *teacher.latent_shape)
     with torch.no_grad():
-        torch.testing.assert_close(latents, vae.encode(images.float() / 127.5 - 1).latent_dist.mean * factor)
-        pixels = vae.decode(latents / factor).sample
+        torch.testing.assert_close(
+            latents, vae.encode(images.float() / 127.5 - 1).latent_dist.mean * factor - shift * factor
+        )
+        pixels = vae.decode(latents / factor + shift).sample
     decoded = decode(teacher.pipeline, latents)
     assert decoded.dtype == torch.uint8
     assert decoded.shape == images.shape
@@ -151,6 +161,7 @@ def render_arguments(prompts: Path, teacher: Path, shard: int = 0, settings: dic
 
 
 @pytest.mark.parametrize("images", ["rendered", "real"])
+@every_family
 def test_shards_and_batches_change_nothing(images: str, prompts: Path, pipeline_folder: Path) -> None:
     one = render_arguments(prompts, pipeline_folder, settings={"images": images})
     smaller = {"images": images, "shard": 3, "batch": 2}
@@ -169,18 +180,19 @@ def test_shards_and_batches_change_nothing(images: str, prompts: Path, pipeline_
         torch.testing.assert_close(whole, encode_images(load_pipeline(pipeline_folder), scenes))
 
 
+@every_family
 def test_augmented_images_as_bk_sdm_takes_them(prompts: Path, pipeline_folder: Path) -> None:
     arguments = render_arguments(prompts, pipeline_folder, settings={"images": "real-augmented", "batch": 2})
     render._main(arguments)
     scenes = emoji.real_images(read_prompts(prompts)["text"].tolist()[:5], 7)
     vae = load_pipeline(pipeline_folder).vae
-    scale = vae.config["scaling_factor"]
+    scale, shift = vae.config["scaling_factor"], vae.config["shift_factor"] or 0.0
     shards = LatentShards([arguments.output])
     rows, texts = [4, 0, 2, 2], [str(i) for i in range(5)]
     means, spreads = [], []
     for image in (scenes, scenes.flip(-1)):
         found = vae.encode(image.float() / 127.5 - 1).latent_dist
-        means.append((found.mean * scale)[rows])
+        means.append(((found.mean - shift) * scale)[rows])
         spreads.append((found.std * scale)[rows])
     torch.testing.assert_close(shards.get(rows), means[0], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(shards.get(rows, "mirrored_spread"), spreads[1], atol=1e-5, rtol=1e-4)
@@ -221,6 +233,7 @@ def broken_folder(pipeline_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("value", [float("nan"), 0.0])
+@every_family
 def test_a_teacher_that_draws_nothing_is_named(
     value: float, prompts: Path, broken_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,10 +244,11 @@ def test_a_teacher_that_draws_nothing_is_named(
     assert not arguments.output.exists()
 
 
+@every_family
 def test_broken_weights_end_the_drawing(prompts: Path, broken_folder: Path) -> None:
-    (file,) = (broken_folder / "unet").glob("*.safetensors")
+    (file,) = denoiser_folder(broken_folder).glob("*.safetensors")
     weights = load_file(file)
-    weights["conv_out.bias"][0] = float("nan")
+    weights[LAST[family_of(broken_folder).denoiser]][0] = float("nan")
     save_file(weights, file, {"format": "pt"})
     output = prompts.with_name("a.zip")
     settings = DRAWN | {"shard": 2, "batch": 2}
@@ -248,6 +262,7 @@ def test_broken_weights_end_the_drawing(prompts: Path, broken_folder: Path) -> N
     assert not output.exists()
 
 
+@every_family
 def test_samples_are_named_by_their_row(prompts: Path, pipeline_folder: Path) -> None:
     def draw(shard: int, size: int, batch: int) -> dict[str, np.ndarray]:
         settings = DRAWN | {"shard": size, "batch": batch}
@@ -266,19 +281,22 @@ def test_samples_are_named_by_their_row(prompts: Path, pipeline_folder: Path) ->
         assert np.abs(parts[name].astype(int) - pixels).max() <= 1
 
 
+@every_family
 def test_another_unet_draws_in_the_place_of_the_pipelines_own(broken_folder: Path, pipeline_folder: Path) -> None:
-    (file,) = (broken_folder / "unet").glob("*.safetensors")
+    (file,) = denoiser_folder(broken_folder).glob("*.safetensors")
     save_file({name: tensor / 2 for name, tensor in load_file(file).items()}, file, {"format": "pt"})
     halved = load_pipeline(broken_folder)
-    mixed = load_pipeline(pipeline_folder, denoiser=broken_folder / "unet")
+    mixed = load_pipeline(pipeline_folder, denoiser=denoiser_folder(broken_folder))
     one, other = (draw_latents(pipeline, ["a tiger"], 0, 0, 2, 2.0) for pipeline in (halved, mixed))
     assert torch.equal(one, other)
     assert not torch.equal(one, draw_latents(load_pipeline(pipeline_folder), ["a tiger"], 0, 0, 2, 2.0))
-    weights = load_file(file)
-    for content in (b"", file.read_bytes()[:-1000], {k: v for k, v in weights.items() if k != "conv_out.bias"}):
+    last = LAST[family_of(broken_folder).denoiser]
+    # copies: what was loaded is the file's own bytes
+    lacking = {name: tensor.clone() for name, tensor in load_file(file).items() if name != last}
+    for content in (b"", file.read_bytes()[:-1000], lacking):
         file.write_bytes(content) if isinstance(content, bytes) else save_file(content, file, {"format": "pt"})
-        with pytest.raises(UserError, match="broken/unet: no whole denoiser") as caught:
-            load_pipeline(pipeline_folder, denoiser=broken_folder / "unet")
+        with pytest.raises(UserError, match="broken/[a-z]+: no whole denoiser") as caught:
+            load_pipeline(pipeline_folder, denoiser=denoiser_folder(broken_folder))
         assert "\n" not in str(caught.value)
 
 
@@ -292,8 +310,9 @@ def test_real_images_follow_their_prompts(prompts: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["nothing", "no unet", "no weights", "cut weights", "pickled weights", "no index"])
+@every_family
 def test_broken_pipeline_is_named(fault: str, broken_folder: Path) -> None:
-    unet = broken_folder / "unet"
+    unet = denoiser_folder(broken_folder)
     (weights,) = unet.glob("*.safetensors")
     if fault == "nothing":
         shutil.rmtree(broken_folder)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, PNDMScheduler
 from small_world import SmallWorld, build
+from tiny_pipelines import every_family
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.tensors import write_tensors
@@ -209,6 +210,7 @@ def test_broken_curves_are_one_line(tmp_path: Path, change: dict) -> None:
         Sensitivity.read(tmp_path / "none.json")
 
 
+@every_family
 def test_a_pipeline_is_measured(teacher: Teacher) -> None:
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     curve = measure_sensitivity(teacher.pipeline, latents, ["a sword", "a bee"], ["a bee", "a dog"], others=2, levels=3)
@@ -241,6 +243,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, pipeline_folder: Path) -> Sm
         return build(tmp_path_factory.mktemp("small"), pipeline_folder, monkeypatch)
 
 
+@every_family
 def test_the_stage(small: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     assert small.run("sensitivity", monkeypatch) == 0
     curve = Sensitivity.read(small / "sensitivity.out")
@@ -255,6 +258,7 @@ def test_the_stage(small: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (small / "sensitivity.out").read_bytes() == first
 
 
+@every_family
 def test_a_student_draws_with_what_was_measured(
     small: SmallWorld, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

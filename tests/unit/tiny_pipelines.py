@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -16,9 +17,11 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from made_up_family import MadeUpPipeline
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from randcond.make_teacher.clip import build_tokenizer
+from randcond.teachers.families import family_of
 from randcond.teachers.noise import NOISE_SCHEDULE
 from randcond.worlds import emoji
 
@@ -34,14 +37,14 @@ def tiny_unet() -> UNet2DConditionModel:
     )
 
 
-def tiny_sdxl_unet() -> UNet2DConditionModel:
-    """SDXL's block layout and depths at 1/32 of its widths."""
+def tiny_sdxl_unet(depths: tuple[int, ...] = (1, 2, 10)) -> UNet2DConditionModel:
+    """SDXL's block layout and depths, or other ones, at 1/32 of its widths."""
     return UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(10, 20, 40),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 2, 10),
+        transformer_layers_per_block=depths,
         attention_head_dim=(1, 2, 4),
         cross_attention_dim=16,
         use_linear_projection=True,
@@ -111,7 +114,7 @@ def sdxl(folder: Path) -> None:
         text_encoder_2=CLIPTextModelWithProjection(config),
         tokenizer=tokenizer,
         tokenizer_2=tokenizer,
-        unet=tiny_sdxl_unet(),
+        unet=tiny_sdxl_unet((1, 1, 2)),
         scheduler=EulerDiscreteScheduler(**NOISE_SCHEDULE, timestep_spacing="leading"),
         add_watermarker=False,
     ).save_pretrained(folder)
@@ -134,7 +137,44 @@ def sd3(folder: Path, t5: bool = False) -> None:
     ).save_pretrained(folder)
 
 
-FAMILIES: dict[str, Callable[[Path], None]] = {"stable_diffusion": stable_diffusion, "sdxl": sdxl, "sd3": sd3}
+def made_up(folder: Path) -> None:
+    """The family that does not exist."""
+    tokenizer, config = _texts()
+    MadeUpPipeline(
+        vae=_autoencoder(),
+        text_encoder=CLIPTextModel(config),
+        tokenizer=tokenizer,
+        denoiser=tiny_unet(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=2.0),
+    ).save_pretrained(folder)
+
+
+FAMILIES: dict[str, Callable[[Path], None]] = {
+    "stable_diffusion": stable_diffusion,
+    "sdxl": sdxl,
+    "sd3": sd3,
+    "made_up": made_up,
+}
+every_family = pytest.mark.parametrize("pipeline_folder", FAMILIES, indirect=True)
+
+
+class Folders(dict[str, Path]):
+    """A tiny pipeline of each family, written when it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def __missing__(self, family: str) -> Path:
+        self[family] = tiny(family, self._folder / family / "pipeline")
+        return self[family]
+
+
+def student_of(pipeline: Path, narrow: bool = False) -> str:
+    """A student that a pipeline's denoiser can have, of fewer layers or narrower."""
+    if family_of(pipeline).denoiser == "transformer":
+        return "half-width" if narrow else "half-depth"
+    return "c-base" if narrow else "b-base"
 
 
 def tiny(family: str, folder: Path) -> Path:

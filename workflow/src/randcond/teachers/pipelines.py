@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 from randcond.jobs.errors import UserError
 from randcond.jobs.seeding import generator, normal
 from randcond.teachers.families import FAMILIES, Family, family_of
-from randcond.teachers.processes import process_of
+from randcond.teachers.processes import process_of, seeded
 from randcond.teachers.teacher import Teacher, denoiser_of
 
 # their bars for loading two megabytes would drown ours, and so would every text longer than the encoder takes
@@ -154,15 +154,17 @@ def draw_latents(
     size = denoiser.config["sample_size"]
     shape = (denoiser.config["in_channels"], size, size)
     noise = torch.stack([normal(shape, seed, first + i) for i in range(len(texts))])
-    return pipeline(
-        prompt=list(texts),
-        latents=noise.to(pipeline.device, denoiser.dtype),
-        num_inference_steps=steps,
-        guidance_scale=guidance_scale,
-        generator=[generator(seed, first + i, 1) for i in range(len(texts))],  # of what LCM adds; others add nothing
-        output_type="latent",
-        **process_of(pipeline.scheduler).drawing(steps),
-    ).images.float()
+    generators = [generator(seed, first + i, 1) for i in range(len(texts))]  # of what LCM adds; others add nothing
+    with seeded(pipeline.scheduler, generators):
+        return pipeline(
+            prompt=list(texts),
+            latents=noise.to(pipeline.device, denoiser.dtype),
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+            generator=generators,
+            output_type="latent",
+            **process_of(pipeline.scheduler).drawing(steps),
+        ).images.float()
 
 
 def image_size(pipeline: Any) -> int:

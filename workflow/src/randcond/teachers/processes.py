@@ -3,6 +3,9 @@
 Both have 1000 timesteps, 0 the cleanest. A denoiser is asked at the *times* that stand for them.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -138,6 +141,19 @@ class Flow:
     def drawing(self, steps: int) -> dict[str, Any]:
         # diffusers' own would shift twice and end just above no noise, a step of next to nothing
         return {"sigmas": [1 - i / steps for i in range(steps)]}
+
+
+@contextmanager
+def seeded(scheduler: Any, generators: list[torch.Generator]) -> Iterator[None]:
+    """Let a flow's sampler add each image's own noise: its pipelines hand it no generators, unlike those of UNets."""
+    if not scheduler.config.get("stochastic_sampling"):
+        yield
+        return
+    scheduler.step = partial(scheduler.step, generator=generators)
+    try:
+        yield
+    finally:
+        del scheduler.step
 
 
 def process_of(scheduler: Any) -> Process:
