@@ -110,6 +110,18 @@ def test_error95_within_strata(rng: np.random.Generator) -> None:
         assert (strata[indices] == 1).sum() == 300 and len(np.unique(indices)) < 300
 
 
+def test_strata_of_one_image_are_no_certainty(rng: np.random.Generator) -> None:
+    values = rng.normal(size=40)
+    alone = error95(lambda i: float(values[i].mean()), 40, 500, 0, np.arange(40))
+    assert alone == pytest.approx(error95(lambda i: float(values[i].mean()), 40, 500, 0), rel=0.15)
+    # four of a kind are pooled with others, five are not
+    for count, pooled in ((4, True), (5, False)):
+        kinds = np.repeat(np.arange(8), count)
+        apart = kinds.astype(float)
+        found = error95(lambda i, apart=apart: float(apart[i].mean()), len(kinds), 50, 0, kinds)
+        assert (found > 0) == pooled
+
+
 def measures(rng: np.random.Generator, n: int = 60) -> dict:
     return {
         "features": rng.normal(size=(n, 6)),

@@ -12,6 +12,9 @@ from randcond.jobs.errors import UserError
 from randcond.jobs.seeding import numpy_generator
 
 
+_FEWEST = 5  # images of a stratum of its own
+
+
 def fid(features: np.ndarray, reference: np.ndarray) -> float:
     """Frechet distance of two sets of features (n, width), by clean-fid, in float64."""
     moments = [(f.mean(0), np.cov(f, rowvar=False)) for f in (_double(features), _double(reference))]
@@ -66,13 +69,16 @@ def error95(
         rounds: Bootstrap samples.
         seed: Seed of the samples.
         strata: What prompts were drawn by, (count,), say an equal number of each concept: images are drawn again within
-            these. None: of all.
+            these, and those of strata with fewer than five images, which tell little of themselves, within one. None:
+            of all.
     """
     rng = numpy_generator(seed)
     if strata is None:
         values = [statistic(rng.integers(count, size=count)) for _ in range(rounds)]
     else:
-        values = [statistic(_within(strata, rng)) for _ in range(rounds)]
+        _, places, sizes = np.unique(strata, return_inverse=True, return_counts=True)
+        pooled = np.where(sizes[places] < _FEWEST, -1, places)
+        values = [statistic(_within(pooled, rng)) for _ in range(rounds)]
     return float(1.96 * np.std(values, ddof=1))
 
 
