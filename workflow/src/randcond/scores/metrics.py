@@ -11,7 +11,6 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from randcond.jobs.errors import UserError
 from randcond.jobs.seeding import numpy_generator
 
-
 _FEWEST = 5  # images of a stratum of its own
 
 
