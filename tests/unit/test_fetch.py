@@ -197,7 +197,8 @@ def test_a_token_is_for_the_hub_alone(hub: Server, tmp_path: Path, monkeypatch: 
 
 def test_the_list_of_assets() -> None:
     assets = read_assets(ROOT / "config/assets.yaml")
-    configs = [yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) for name in ("paper", "sd21", "own_sd")]
+    names = ("paper", "sd21", "sdxl", "sd3", "own_sd")
+    configs = [yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) for name in names]
     used = {name for config in configs for name in needed(assets, config)}
     assert used == set(assets), "an asset that nothing uses, or a path to none"
     for asset in assets.values():

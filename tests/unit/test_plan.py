@@ -1,17 +1,20 @@
 """The plan: operations are those of the models, and costs follow from the configuration."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from tiny_pipelines import every_family
 
 from randcond.jobs.errors import UserError
+from randcond.method.student import count_parameters
 from randcond.planning import operations, plan, sd14
 from randcond.settings.config import Config, check_config, read_config
 from randcond.settings.experiments import Experiments, load_experiments
 from randcond.settings.workflow import evaluation_count, protocol
-from randcond.teachers.pipelines import load_pipeline
+from randcond.teachers.pipelines import load_pipeline, teacher_of
 
 CONFIG = Path(__file__).parents[2] / "config"
 SD14 = operations.stable_diffusion()
@@ -180,3 +183,49 @@ def test_protocols() -> None:
     found = protocol(paper().model_dump())
     assert found["image format"].startswith("JPEG, resized to 256 x 256")
     assert found["training steps"] == {"copied": 50_000, "random": 50_000, "inherited": 50_000, "faster": 4_000}
+
+
+@pytest.mark.parametrize(
+    ("models", "student", "size", "latent", "pixels"),
+    [
+        (operations.stable_diffusion_xl, "koala-700m", 782_822_724, (4, 128, 128), 1024),
+        (operations.stable_diffusion_3, "half-depth", 1_008_559_168, (16, 128, 128), 1024),
+    ],
+)
+def test_newer_families(
+    models: Callable[[], operations.Models], student: str, size: int, latent: tuple, pixels: int
+) -> None:
+    found = models()
+    assert found.parameters(student) == size
+    assert (found.latent, found.pixels) == (latent, pixels)
+    teacher, own = (found.prediction_flops(name) for name in ("unet", student))
+    assert 0.2 < own / teacher < 0.6
+    plain = found.step_flops(student, False) - teacher - found.text_flops()
+    assert 2.5 < plain / own < 3.1  # backward costs about two forwards
+    assert found.saved_bytes(student, True) < found.saved_bytes(student, False)
+
+
+@every_family
+def test_sizes_of_a_folder(pipeline_folder: Path) -> None:
+    found, pipeline = operations.of_folder(pipeline_folder), load_pipeline(pipeline_folder)
+    teacher = teacher_of(pipeline)
+    assert found.parameters("unet") == count_parameters(teacher.denoiser)
+    encoders = [getattr(pipeline, name) for name in teacher.encoders]
+    assert found.parameters("text") == sum(count_parameters(one) for one in encoders if one is not None)
+    assert found.prediction_flops("unet") > 0 < found.text_flops()
+
+
+@pytest.mark.parametrize(("family", "student"), [("sdxl", "koala-700m"), ("sd3", "third-depth")])
+def test_the_plan_names_the_smallest_gpu(family: str, student: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIG.parent)
+    config = read_config([CONFIG / f"{name}.yaml" for name in ("config", "paper", family)])
+    everything = load_experiments(Path(config.experiments))
+    (name,) = [name for name, run in everything.runs.items() if run.student == student][:1]
+    lines = plan.plan(config, Experiments(runs={name: everything.runs[name]}, tables={}), GPU)
+    (line,) = [line for line in lines if line.stage == f"student {name}"]
+    known = {
+        f"{size} GB": plan.Gpu(size, 1e14, 1e14, "a test") for size in (80, int(line.memory), int(line.memory) + 1)
+    }
+    text = plan.smallest(lines, known)
+    assert f"{int(line.memory) + 1} GB (" in text
+    assert "none that is known" in plan.smallest(lines, {"small": plan.Gpu(1, 1e14, 1e14, "a test")})

@@ -102,6 +102,16 @@ def test_stable_diffusion_2(checkout: Checkout) -> None:
     assert planned == {k: v for k, v in expected.items() if k not in {"calibrate", "llm_prompts", "faster"}}
 
 
+@pytest.mark.parametrize(("family", "others"), [("sdxl", 5), ("sd3", 3)])
+def test_newer_families(checkout: Checkout, family: str, others: int) -> None:
+    # as Stable Diffusion 2.1: two runs, three of the unseen ones, and the students of other sizes
+    planned = jobs(dry_run(checkout, "--configfile", "config/paper.yaml", f"config/{family}.yaml"))
+    expected = {"fetch_asset": 8, "student": 5 + others, "score": 6 + others, "render": 213, "cost": 3 + others}
+    expected |= {"sample": 4 * 41 + (2 + others) * 30, "sample_along": 2 * 3 * 30, "score_along": 2 * 3}
+    expected = {**JOBS, **expected}
+    assert planned == {k: v for k, v in expected.items() if k not in {"calibrate", "llm_prompts", "faster"}}
+
+
 def test_fetching_is_apart(checkout: Checkout) -> None:
     assert jobs(dry_run(checkout, "--configfile", "config/paper.yaml", "--", "fetch")) == {"fetch": 1, "fetch_asset": 9}
     # once everything is there, nothing else asks for the network

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+import transformers
+from diffusers import AutoencoderKL
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from randcond.jobs.errors import reading
 from randcond.method.student import student_of_config
-from randcond.planning import sd14
+from randcond.planning import sd3, sd14, sdxl
+from randcond.teachers.families import family_of
+from randcond.teachers.pipelines import teacher_type
+
+_TOKENS, _T5 = 77, 256  # of a text, by CLIP and by T5
 
 
 def flops(run: Callable[[], Any]) -> int:
@@ -28,18 +32,20 @@ class Models:
     """A teacher's models and its students at true size, without memory.
 
     Args:
-        unet: Makes the UNet; the others likewise.
+        unet: Makes the denoiser, which goes by that name whatever it is; the others likewise.
         vae: The autoencoder.
-        text: The text encoder.
+        text: The text encoders.
     """
 
     def __init__(self, unet: Callable[[], Any], vae: Callable[[], Any], text: Callable[[], Any]) -> None:
         with torch.device("meta"):
-            self._parts = {"unet": unet().eval(), "vae": vae().eval(), "text": text().eval()}
+            encoders = text()
+            encoders = nn.ModuleList(encoders if isinstance(encoders, list) else [encoders])
+            self._parts = {"unet": unet().eval(), "vae": vae().eval(), "text": encoders.eval()}
         config = self._parts["unet"].config
+        self._flow = "joint_attention_dim" in config
         self.latent = (config["in_channels"], config["sample_size"], config["sample_size"])
         self.pixels = config["sample_size"] * 2 ** (len(self._parts["vae"].config["block_out_channels"]) - 1)
-        self._tokens = self._parts["text"].config.max_position_embeddings
         self._counted: dict[tuple[Any, ...], int] = {}
 
     @property
@@ -65,9 +71,8 @@ class Models:
 
     def _predict(self, unet: nn.Module) -> torch.Tensor:
         with torch.device("meta"):
-            latents, timesteps = torch.empty(1, *self.latent), torch.ones(1)
-            condition = torch.empty(1, self._tokens, self._parts["text"].config.hidden_size)
-        output: torch.Tensor = unet(latents, timesteps, condition).sample
+            latents, conditions = torch.empty(1, *self.latent), _conditions(self._parts["unet"].config)
+            output: torch.Tensor = unet(latents, timestep=torch.ones(1), **conditions).sample
         return output
 
     def prediction_flops(self, name: str) -> int:
@@ -76,10 +81,14 @@ class Models:
             return self._once(lambda: flops(lambda: self._predict(self.unet(name))), "prediction", name)
 
     def text_flops(self) -> int:
-        """One text through the text encoder."""
+        """One text through the text encoders."""
+
+        def run() -> None:
+            for encoder in self._parts["text"]:
+                encoder(torch.ones(1, getattr(encoder.config, "max_position_embeddings", _T5), dtype=torch.long))
+
         with torch.no_grad(), torch.device("meta"):
-            tokens = torch.ones(1, self._tokens, dtype=torch.long)
-            return self._once(lambda: flops(lambda: self._parts["text"](tokens)), "text")
+            return self._once(lambda: flops(run), "text")
 
     def decode_flops(self) -> int:
         """One latent to its image."""
@@ -105,7 +114,7 @@ class Models:
         once = self.prediction_flops(name)
         if not guided:
             return steps * once + self.decode_flops() + self.text_flops()
-        return 2 * (steps + 1) * once + self.decode_flops() + 2 * self.text_flops()
+        return 2 * (steps + (not self._flow)) * once + self.decode_flops() + 2 * self.text_flops()
 
     def saved_bytes(self, name: str, checkpointing: bool) -> int:
         """Bytes that a student keeps for the backward pass of one pair in 16 bits, its weights not counted."""
@@ -130,6 +139,19 @@ class Models:
         return sum(kept.values())
 
 
+def _conditions(config: Any) -> dict[str, Any]:
+    """What a denoiser takes of one text, on the current device."""
+    if "joint_attention_dim" in config:
+        states = torch.empty(1, _TOKENS + _T5, config["joint_attention_dim"])  # T5's are there without it, as zeros
+        return {"encoder_hidden_states": states, "pooled_projections": torch.empty(1, config["pooled_projection_dim"])}
+    states = torch.empty(1, _TOKENS, config["cross_attention_dim"])
+    if config["addition_embed_type"] != "text_time":
+        return {"encoder_hidden_states": states}
+    pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
+    added = {"text_embeds": torch.empty(1, pooled), "time_ids": torch.empty(1, 6)}
+    return {"encoder_hidden_states": states, "added_cond_kwargs": added}
+
+
 @cache
 def stable_diffusion() -> Models:
     """Stable Diffusion v1.4's."""
@@ -137,20 +159,40 @@ def stable_diffusion() -> Models:
 
 
 @cache
+def stable_diffusion_xl() -> Models:
+    """SDXL base's."""
+    return Models(sdxl.unet, sdxl.vae, sdxl.text_encoders)
+
+
+@cache
+def stable_diffusion_3() -> Models:
+    """SD3 medium's, without T5."""
+    return Models(sd3.transformer, sd3.vae, sd3.text_encoders)
+
+
+@cache
 def of_folder(folder: Path) -> Models:
     """Those of a pipeline's folder, of which the configurations alone are read.
 
     Raises:
-        UserError: If one of them is missing, or is of no such model.
+        UserError: If one of them is missing, or is of no known family.
     """
+    family = family_of(folder)
+    kind = teacher_type(family)
 
     def config(part: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((folder / part / "config.json").read_text())
         return found
 
-    with reading(folder, "a Stable Diffusion pipeline with its configurations", broken="look into it"):
+    def encoder(part: str) -> Any:
+        found = config(part)
+        model = getattr(transformers, found["architectures"][0])
+        return model(model.config_class.from_dict(found))
+
+    parts = [part for part in kind.encoders if part not in kind.optional or (folder / part).is_dir()]
+    with reading(folder, f"a {kind.title} pipeline with its configurations", broken="look into it"):
         return Models(
-            lambda: UNet2DConditionModel.from_config(config("unet")),
+            lambda: kind.denoiser_type.from_config(config(family.denoiser)),
             lambda: AutoencoderKL.from_config(config("vae")),
-            lambda: CLIPTextModel(CLIPTextConfig.from_dict(config("text_encoder"))),
+            lambda: [encoder(part) for part in parts],
         )

@@ -6,7 +6,7 @@ are counted on the models themselves (:mod:`randcond.planning.operations`), spee
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,13 @@ from randcond.settings.config import Config, read_config
 from randcond.settings.experiments import Experiments, Run, load_experiments
 from randcond.settings.workflow import drawing, evaluation_count, kept_points, needs_images, shards, step_count
 
-_TEACHER = "results/assets/stable-diffusion-v1-4"
+_ASSETS = "results/assets/"
+_KNOWN: dict[str, Callable[[], operations.Models]] = {  # assets whose sizes are known before they are fetched
+    "stable-diffusion-v1-4": operations.stable_diffusion,
+    "stable-diffusion-v1-4-layout": operations.stable_diffusion,
+    "stable-diffusion-xl-base-1-0": operations.stable_diffusion_xl,
+    "stable-diffusion-3-medium": operations.stable_diffusion_3,
+}
 _TOKEN_FLOPS = 2 * 7.6e9  # a token of a model of 7.6 billion parameters
 _TOKENS_PER_LINE, _ACCEPTED = 25, 0.7
 _IMAGE_SCORING_FLOPS = 3 * 2 * 5.7e9 + 2 * 290e9  # three Inceptions and ViT-g-14, in multiply-adds as published
@@ -74,14 +80,15 @@ def plan(config: Config, experiments: Experiments, gpu: Gpu) -> list[Line]:
 
 
 def models_of(config: Config) -> operations.Models:
-    """The teacher's models: Stable Diffusion v1.4's where it is that or laid out by it, else as its folder says.
+    """The teacher's models: those of a known asset, or laid out by it, else as its folder says.
 
     Raises:
         UserError: If that folder is not there yet, or is of another family.
     """
     described = config.teacher_layout or config.teacher
-    if described in (_TEACHER, f"{_TEACHER}-layout"):
-        return operations.stable_diffusion()
+    known = _KNOWN.get(described.removeprefix(_ASSETS))
+    if described.startswith(_ASSETS) and known is not None:
+        return known()
     if not Path(described).exists():
         raise UserError(f"config: teacher: {described} is not there; fetch it first, its sizes are not known otherwise")
     return operations.of_folder(Path(described))
@@ -242,6 +249,18 @@ def table(lines: list[Line], gpu: Gpu, name: str, available: int) -> str:
     return "\n".join(text)
 
 
+def smallest(lines: list[Line], known: dict[str, Gpu]) -> str:
+    """The smallest known GPU that each training's memory fits on, as text."""
+    by_size = sorted(known, key=lambda name: known[name].memory)
+    rows = []
+    for line in lines:
+        if line.stage.startswith(("student ", "faster ")):
+            fits = next((name for name in by_size if line.memory <= known[name].memory), None)
+            size = f"{fits} ({known[fits].memory:g} GB)" if fits else "none that is known"
+            rows.append(f"{line.stage:28} {line.memory:8.1f} GB  {size}")
+    return "\n".join(["The smallest GPU of those known that a training fits on, with this micro_batch:", *rows])
+
+
 def _main(arguments: argparse.Namespace) -> None:
     config, known = read_config(arguments.config), gpus(arguments.measured)
     if arguments.gpu not in known:
@@ -252,7 +271,7 @@ def _main(arguments: argparse.Namespace) -> None:
     if arguments.draw_tflops:
         gpu = Gpu(gpu.memory, arguments.draw_tflops * 1e12, gpu.train, f"{gpu.source}; drawing as given")
     lines = plan(config, load_experiments(Path(config.experiments)).of_grid(config.grid), gpu)
-    print(table(lines, gpu, arguments.gpu, arguments.gpus))
+    print(table(lines, gpu, arguments.gpu, arguments.gpus), smallest(lines, known), sep="\n\n")
 
 
 if __name__ == "__main__":

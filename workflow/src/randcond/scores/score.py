@@ -14,7 +14,7 @@ from randcond.jobs.stage import run_stage, set_threads
 from randcond.jobs.tensors import read_tensors, tensor_elements, write_tensors
 from randcond.prompts.table import read_prompts
 from randcond.scores.world import load_scores
-from randcond.teachers.families import denoiser_folder
+from randcond.teachers.families import Family, denoiser_folder, family_of
 
 
 def _reference(arguments: argparse.Namespace) -> None:
@@ -42,10 +42,16 @@ def _score(arguments: argparse.Namespace) -> None:
             **({"step": settings["step"]} if arguments.unet else {}),
             "unet_parameters": tensor_elements(weights),
             "unet_sha256": sha256_of(weights),
-            "protocol": settings["protocol"],
+            "protocol": settings["protocol"] | _sampler(arguments.pipeline),
             "splits": splits,
         },
     )
+
+
+def _sampler(pipeline: Path) -> dict[str, str]:
+    """What draws a family that none of the usual samplers fits."""
+    sampler = family_of(pipeline).sampler
+    return {} if sampler == Family.sampler else {"scheduler": sampler}
 
 
 def _read_reference(path: Path) -> dict[str, np.ndarray]:

@@ -13,16 +13,23 @@ from randcond.jobs.files import read_json
 
 @dataclass(frozen=True)
 class Family:
-    """Where a family's teacher is, and what its denoiser is called: a part of the pipeline, a folder of its own."""
+    """A family in short.
+
+    Attributes:
+        module: Where its teacher is.
+        denoiser: What its denoiser is called: a part of the pipeline, a folder of its own.
+        sampler: What its images are drawn by.
+    """
 
     module: str
     denoiser: str
+    sampler: str = "PNDM"
 
 
 FAMILIES = {
     "StableDiffusionPipeline": Family("randcond.teachers.stable_diffusion", "unet"),
     "StableDiffusionXLPipeline": Family("randcond.teachers.sdxl", "unet"),
-    "StableDiffusion3Pipeline": Family("randcond.teachers.sd3", "transformer"),
+    "StableDiffusion3Pipeline": Family("randcond.teachers.sd3", "transformer", "Euler"),
 }
 
 
