@@ -305,6 +305,38 @@ def test_a_description_is_for_this_world_and_no_file_stands_beside_it(monkeypatc
         check_config({"prompts": {"description": "Drawings of things."}})
 
 
+@pytest.mark.parametrize(
+    ("index", "denoiser", "student", "told"),
+    [
+        ("StableDiffusion3Pipeline", "transformer", "half-depth", ""),
+        (
+            "StableDiffusion3Pipeline",
+            "transformer",
+            "b-base",
+            "b-base is no student of a transformer; there are half-depth",
+        ),
+        ("StableDiffusionXLPipeline", "unet", "koala-700m", ""),
+        ("StableDiffusionXLPipeline", "unet", "half-depth", "half-depth is no student of a UNet; there are b-base"),
+    ],
+)
+def test_students_are_of_the_teachers_kind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, index: str, denoiser: str, student: str, told: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    (tmp_path / denoiser).mkdir()
+    (tmp_path / denoiser / "diffusion_pytorch_model.safetensors").write_bytes(b"")
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": index}))
+    runs = tmp_path / "experiments.yaml"
+    runs.write_text(f"runs: {{mine: {{student: {student}}}}}\ntables: {{}}\n")
+    config, experiments = own_config(teacher=str(tmp_path)), load_experiments(str(runs))
+    if not told:
+        return check_own(config, experiments)
+    with pytest.raises(UserError, match=told) as refused:
+        check_own(config, experiments)
+    assert "\n" not in str(refused.value)
+    return None
+
+
 def test_written_prompts_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(ROOT)
     asking = tmp_path / "experiments.yaml"

@@ -6,9 +6,10 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from randcond.jobs.errors import UserError, reason
+from randcond.method.catalogue import TRANSFORMER_STUDENTS, UNET_STUDENTS
 from randcond.settings.config import Config
 from randcond.settings.experiments import Experiments
-from randcond.teachers.families import FAMILIES
+from randcond.teachers.families import FAMILIES, family_of
 
 _FETCHED = "results/assets/"  # what comes from outside, and may be to come
 _SINGLE_FILE = {
@@ -37,6 +38,20 @@ def check_own(config: Config, experiments: Experiments) -> None:
             raise UserError(f"{config.experiments}: runs.{name}.images: the own world has no real images; use rendered")
         if run.prompts == "llm":
             raise UserError(f"{config.experiments}: runs.{name}: the own world has no written prompts; use captions")
+        _check_student(config, name, run.student)
+
+
+def _check_student(config: Config, name: str, student: str) -> None:
+    """Whether a student can be made of the teacher's kind of denoiser; a layout that is to be fetched is a UNet's."""
+    described = Path(config.teacher_layout or config.teacher)
+    transformer = described.exists() and family_of(described).denoiser == "transformer"
+    known = TRANSFORMER_STUDENTS if transformer else UNET_STUDENTS
+    if student not in known:
+        kind = "a transformer" if transformer else "a UNet"
+        raise UserError(
+            f"{config.experiments}: runs.{name}.student: {student} is no student of {kind}; there are"
+            f" {', '.join(known)}"
+        )
 
 
 def _check_texts(config: Config) -> None:
