@@ -7,9 +7,11 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pandas as pd
 import pytest
+import tiny_pipelines
 import torch
 from diffusers import (
     ControlNetModel,
@@ -34,6 +36,7 @@ from randcond.samples.images import encoded, write_images
 from randcond.settings.experiments import Run
 from randcond.students.distil import save_pipeline
 from randcond.teachers.pipelines import load_pipeline, teacher_of
+from randcond.teachers.teacher import denoiser_of
 
 ROOT = Path(__file__).parents[2]
 FULL = ROOT / "docs/full"
@@ -50,7 +53,7 @@ def student_of(teacher: Path, name: str, folder: Path) -> Path:
     """A finished student's pipeline, with random weights."""
     pipeline = load_pipeline(teacher)
     torch.manual_seed(1)
-    save_pipeline(pipeline, build_student(pipeline.unet, name, "random"), folder)
+    save_pipeline(pipeline, build_student(denoiser_of(pipeline), name, "random"), folder)
     return folder
 
 
@@ -64,7 +67,7 @@ def arguments(pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """The arguments of the rule, with scores and costs as they were once measured."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(pipeline_folder, "teacher")
-    student_of(Path("teacher"), "b-base", Path("student"))
+    student_of(Path("teacher"), tiny_pipelines.student_of(pipeline_folder), Path("student"))
     Path("student.log").write_text(LOG)
     write_prompts(Path("prompts.parquet"), pd.DataFrame({"text": PROMPTS, "split": "seen", "source": "emoji"}))
     for run in ("teacher", "mine"):
@@ -144,6 +147,7 @@ def teachers_fid() -> str:
     return f"{found['value']:.2f} ± {found['error95']:.2f}"
 
 
+@pytest.mark.parametrize("pipeline_folder", ["stable_diffusion", "sdxl", "sd3"], indirect=True)
 def test_the_cards_lines_run(arguments: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     write.main(arguments)
     monkeypatch.chdir("model")
@@ -151,6 +155,9 @@ def test_the_cards_lines_run(arguments: Namespace, monkeypatch: pytest.MonkeyPat
     assert len(lines.strip().splitlines()) == 3
     exec(compile(lines, "README.md", "exec"), {})
     assert Image.open("picture.png").size == (32, 32)
+    kind = json.loads(Path("model_index.json").read_text())["_class_name"]
+    for other in re.findall(r"`(\w+)\.from_pipe", Path("README.md").read_text()):
+        assert other.startswith(kind.removesuffix("Pipeline")) and hasattr(diffusers, other)
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)

@@ -19,7 +19,9 @@ from randcond.report.grids import fill, shards
 from randcond.report.inputs import StudentCost, read_prompts
 from randcond.report.score_files import Score
 from randcond.report.shown import Grid
-from randcond.teachers.pipelines import image_size
+from randcond.teachers.families import family_of
+from randcond.teachers.pipelines import image_size, teacher_type
+from randcond.teachers.processes import process_of
 from randcond.teachers.teacher import denoiser_of
 
 _PROMPTS = 6  # on the card's picture
@@ -41,6 +43,7 @@ def main(arguments: argparse.Namespace) -> None:
     tags = ["stable-diffusion", "knowledge-distillation", "random-conditioning", settings["run"]["student"]]
     head = card.front_matter(arguments.teacher, settings["card"], tags)
     pipeline = load(arguments.pipeline, arguments.teacher)
+    teacher = teacher_type(family_of(arguments.pipeline))
     prompts = read_prompts(arguments.prompts)
     grid = Grid(title="", split="all", runs=["teacher", run], count=_PROMPTS)
     if settings["count"] < len(prompts):  # drawn on the benchmark's prompts alone
@@ -55,6 +58,10 @@ def main(arguments: argparse.Namespace) -> None:
             made=made,
             measured=measured,
             prompt=picture.captions[0],
+            kind=type(pipeline).__name__,
+            denoiser=family_of(arguments.pipeline).denoiser,
+            absent="".join(f", {part}=None" for part in teacher.optional if getattr(pipeline, part) is None),
+            flow=bool(process_of(pipeline.scheduler).drawing(1)),
             middle_block=getattr(denoiser_of(pipeline), "mid_block", None) is not None,
             factor=pipeline.vae_scale_factor,
             size=image_size(pipeline),
