@@ -88,10 +88,10 @@ def problem(setting: Setting, batch: int, folder: Path, rehearsed: bool, device:
     loss = student_and_loss(made, run, 0, recipe).to(device)
     if setting.channels_last:
         loss.student.to(memory_format=torch.channels_last)
-        made.unet.to(memory_format=torch.channels_last)
+        made.denoiser.to(memory_format=torch.channels_last)
     if setting.compile:
         loss.student.compile()
-        made.unet.compile()
+        made.denoiser.compile()
     shard = folder / "latents.safetensors"
     latents = torch.stack([normal(made.latent_shape, 0, i) for i in range(len(TEXTS))])
     write_tensors(shard, {"latents": latents.half(), "rows": torch.arange(len(TEXTS))})

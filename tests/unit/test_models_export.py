@@ -61,6 +61,13 @@ def test_what_cannot_be_exported_is_one_line(
     assert not [path for path in students.glob("results/emoji/exported/**/*") if path.is_file()]
 
 
+@pytest.mark.parametrize("pipeline_folder", ["sdxl", "sd3"], indirect=True)
+@pytest.mark.usefixtures("students")
+def test_other_families_are_not_exported() -> None:
+    with pytest.raises(SystemExit, match="only Stable Diffusion 1.x and 2.x are"):
+        export.main(["--run", "mine"])
+
+
 def test_no_exported_unet(pipeline_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds neither unet.onnx nor unet.xml"):
         export.with_exported(load_pipeline(pipeline_folder), tmp_path)

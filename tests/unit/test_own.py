@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tiny_pipelines import every_family
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.yaml_file import read_yaml
@@ -19,6 +21,7 @@ from randcond.scores import own as scores
 from randcond.settings.config import Config, check_config
 from randcond.settings.experiments import load_experiments
 from randcond.settings.own import check_own, check_teacher
+from randcond.teachers.families import denoiser_folder
 from randcond.teachers.pipelines import decode, draw_latents, load_pipeline
 from randcond.worlds import load_world, own
 
@@ -235,6 +238,16 @@ def test_what_is_no_teacher_is_named(tmp_path: Path, case: str) -> None:
     with pytest.raises(UserError, match=told) as refused:
         check_teacher(folder)
     assert "\n" not in str(refused.value)
+
+
+@every_family
+def test_a_pipeline_of_every_family_is_a_teacher(pipeline_folder: Path, tmp_path: Path) -> None:
+    check_teacher(pipeline_folder)
+    folder = shutil.copytree(pipeline_folder, tmp_path / "teacher")
+    for file in denoiser_folder(folder).glob("*.safetensors"):
+        file.rename(file.with_suffix(".bin"))
+    with pytest.raises(UserError, match=f"its {denoiser_folder(folder).name} has no safetensors weights"):
+        check_teacher(folder)
 
 
 def test_a_pickle_is_no_teacher(tmp_path: Path) -> None:

@@ -194,6 +194,10 @@ def export(config: Config, run: str, kind: str) -> tuple[Path, dict[str, Any]]:
         raise UserError(f"export: there is no format {kind!r}; choose onnx or openvino")
     name, sampling = finished.find(config, run), config.sampling
     pipeline = finished.load(finished.finished(config)[name], Path(config.teacher_folder)).to("cpu")
+    if not isinstance(pipeline, StableDiffusionPipeline):
+        raise UserError(
+            f"export: {name} is a {type(pipeline).__name__}; only Stable Diffusion 1.x and 2.x are exported"
+        )
     output = Path("results", config.name, "exported", name, kind)
     with atomic_path(output) as folder:
         write(pipeline, kind, folder)
