@@ -19,7 +19,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from paper_world import ANIMALS, THINGS, picture, table, write_clip, write_inception
 from safetensors.torch import load_file, save_file
-from tiny_pipelines import tiny_unet
+from tiny_pipelines import tiny, tiny_unet
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from randcond.assets.fetch import fetch
@@ -33,20 +33,25 @@ BENCHMARK = [ANIMALS[0], THINGS[0], ANIMALS[1], THINGS[1], THINGS[0], ANIMALS[2]
 PHOTOS = [f"COCO_val2014_{i:012d}.jpg" for i in range(8)]
 
 
+def slow_tokenizer(folder: Path) -> None:
+    """A slow tokenizer's files in the place of a fast one's."""
+    tokenizer = build_tokenizer(CAPTIONS, vocabulary=600)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    content = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    (folder / "vocab.json").write_text(json.dumps(content["vocab"]))
+    merges = [" ".join(merge) if isinstance(merge, list) else merge for merge in content["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 16, **special}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
 def stable_diffusion(folder: Path, pipeline: Path) -> None:
     """The tiny pipeline with a slow tokenizer's files and an index that names parts we do not fetch."""
     shutil.copytree(pipeline, folder, dirs_exist_ok=True)
-    tokenizer = build_tokenizer(CAPTIONS, vocabulary=600)
-    shutil.rmtree(folder / "tokenizer")
-    (folder / "tokenizer").mkdir()
-    content = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    (folder / "tokenizer/vocab.json").write_text(json.dumps(content["vocab"]))
-    merges = [" ".join(merge) if isinstance(merge, list) else merge for merge in content["merges"]]
-    (folder / "tokenizer/merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
-    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
-    (folder / "tokenizer/special_tokens_map.json").write_text(json.dumps(special))
-    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 16, **special}
-    (folder / "tokenizer/tokenizer_config.json").write_text(json.dumps(settings))
+    slow_tokenizer(folder / "tokenizer")
     index = json.loads((folder / "model_index.json").read_text())
     more = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
     more["feature_extractor"] = ["transformers", "CLIPFeatureExtractor"]
@@ -62,6 +67,20 @@ def stable_diffusion_2(folder: Path, pipeline: Path) -> None:
     config = plain | {"use_linear_projection": True, "attention_head_dim": [5, 10, 20, 20]}
     torch.manual_seed(6)
     UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
+
+
+def newer(folder: Path, family: str) -> None:
+    """SDXL or SD3, whose index names T5, which we do not fetch."""
+    tiny(family, folder)
+    for name in ("tokenizer", "tokenizer_2"):
+        slow_tokenizer(folder / name)
+    if family == "sd3":
+        index = json.loads((folder / "model_index.json").read_text())
+        more = {
+            "text_encoder_3": ["transformers", "T5EncoderModel"],
+            "tokenizer_3": ["transformers", "T5TokenizerFast"],
+        }
+        (folder / "model_index.json").write_text(json.dumps(index | more))
 
 
 def clip(folder: Path) -> None:
@@ -141,6 +160,8 @@ def writers(pipeline: Path) -> dict[str, Callable[[Path], object]]:
         "stable-diffusion-v1-4": lambda folder: stable_diffusion(folder, pipeline),
         "stable-diffusion-v1-4-layout": lambda folder: stable_diffusion(folder, pipeline),
         "stable-diffusion-2-1": lambda folder: stable_diffusion_2(folder, pipeline),
+        "stable-diffusion-xl-base-1-0": lambda folder: newer(folder, "sdxl"),
+        "stable-diffusion-3-medium": lambda folder: newer(folder, "sd3"),
         "clip-vit-g-14": clip,
         "inception": write_inception,
         "laion-aesthetics-212k": laion_aesthetics,

@@ -143,6 +143,12 @@ def test_every_asset_is_laid_out_as_it_is_listed(run: Run) -> None:
         assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == listed
 
 
+@pytest.mark.parametrize("name", ["stable-diffusion-2-1", "stable-diffusion-xl-base-1-0", "stable-diffusion-3-medium"])
+def test_another_teacher_draws_from_the_files_that_are_listed(run: Run, name: str) -> None:
+    drawn = draw_latents(load_pipeline(run.assets[name]), ["a car"], 0, 1, 2, 2.0)
+    assert torch.isfinite(drawn).all()
+
+
 def test_a_model_in_one_file_is_read_by_the_fetched_layout(run: Run, tmp_path: Path) -> None:
     layout, file = run.assets["stable-diffusion-v1-4-layout"], tmp_path / "mine.safetensors"
     assert not list(layout.rglob("*.safetensors"))
