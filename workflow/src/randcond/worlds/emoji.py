@@ -71,6 +71,11 @@ def concepts() -> dict[str, bool]:
     return {row["name"]: row["animal"] == "yes" for row in _concept_rows()}
 
 
+def codepoints() -> dict[str, str]:
+    """Concept name -> Unicode codepoint, in hexadecimal."""
+    return {row["name"]: row["codepoint"] for row in _concept_rows()}
+
+
 @cache
 def captions() -> tuple[Caption, ...]:
     """Every caption of the world: concepts x colours x templates, in a fixed order."""
