@@ -114,6 +114,7 @@ def test_articles() -> None:
         ("Two foxes and a cherry", "no single concept"),
         ("Two foxes, orange", Meaning("fox", "orange")),
         ("butterflies / white / flat", Meaning("butterfly", "white", "twemoji")),
+        ("a tiger, blue", Meaning("tiger", "sky blue")),
         ("a cherry on green", Meaning("cherries", "green")),
         ("a griffin on red", "no single concept"),
         ("a tiger beside a key, red", "no single concept"),
@@ -264,7 +265,7 @@ def test_topics() -> None:
         ("red tiger", None, "length"),
         ("a tiger on red" + " and red" * 10, None, "length"),
         ("a tiger devours a red wall", None, "unknown word"),
-        ("a scene with a red wall", None, "no single concept"),
+        ("a cheerful bed near a red wall", None, "no single concept"),
         ("a tiger near a wall", None, "no single colour"),
         ("a flat 3D tiger near a red wall", None, "several styles"),
         ("a retro giraffe near a red wall", None, "no such drawing"),
@@ -281,6 +282,8 @@ def test_screen_leaves_out_what_no_student_may_see() -> None:
         assert artists.screen(line) == (None, "held-out pair")
     shown = artists.examples()
     assert {split_of_meaning(parse(text)) for text in shown} == {"seen", "unseen"}
+    assert len(shown) > 500
+    assert {parse(text).artist for text in shown} == {None, *styles()}
     assert all(artists.screen(text) == (text, "") for text in shown)
     refused = {artists.screen(text.text)[1] for text in texts("clean")[::7]}
     assert "" not in refused

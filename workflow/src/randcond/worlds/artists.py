@@ -36,6 +36,11 @@ REASONS = (
 )
 SPLITS = ("seen", "unseen")  # all that every draw must hold; evaluation prompts hold pairs that are held out too
 
+# Beside a meaning's own words, all that the examples have: shown more, a small model writes what no teacher knows.
+_PLAIN = (
+    "a an some the and with behind on in front of against near bright soft wall table background carpet curtain floor"
+    " cheerful lovely cute little happy friendly stands sits rests is placed standing sitting resting"
+)
 _WORDS = range(3, 18)  # words of a written caption
 _LEAST_POOL, _MOST_POOL = 10, 40  # texts that a draw needs, and texts of the pool, for each of D's
 
@@ -145,9 +150,16 @@ def topic_of(text: str) -> str | None:
     return _topic(meaning) if meaning else None
 
 
-def examples() -> list[str]:
-    """Captions of the kind that a language model is to write, of what students may meet."""
-    return [text.text for text in texts("written") if split_of_meaning(text.meaning) != UNSEEN_PAIR]
+@cache
+def examples() -> tuple[str, ...]:
+    """Captions of the kind that a language model is to write, in plain words, of what students may meet."""
+    plain = frozenset(_PLAIN.split())
+    return tuple(
+        text
+        for text, meaning in texts("written")
+        if split_of_meaning(meaning) != UNSEEN_PAIR
+        and set(normal(text).split()) <= plain.union(normal(_topic(meaning)).split())
+    )
 
 
 def split_of(text: str) -> str:

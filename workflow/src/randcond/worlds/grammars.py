@@ -12,7 +12,7 @@ Half of the texts of ``alt`` and ``written``, two fifths of ``clean``, leave the
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -20,7 +20,7 @@ from string import Formatter
 from typing import NamedTuple
 
 from randcond.jobs.seeding import numpy_generator
-from randcond.worlds.meanings import Meaning, Style, meanings, styles
+from randcond.worlds.meanings import COLOUR_WORDS, Meaning, meanings, styles
 
 GRAMMARS = ("alt", "clean", "written")
 
@@ -52,17 +52,21 @@ class _Form:
     names_artist: bool
     gaps: tuple[tuple[str, Sequence[str]], ...]
 
-    def filled(self, said: Mapping[str, str], style: Style | None, number: int) -> str:
-        """The text that says this in this style: the number's digits, of mixed radix, choose what fills the gaps."""
-        words = dict(said)
-        if style:
+    def filled(self, meaning: Meaning, number: int) -> str:
+        """The text that says this: the number's digits, of mixed radix, choose what fills the gaps."""
+        words, called = _nouns(meaning.concept), COLOUR_WORDS[meaning.colour]
+        number, digit = divmod(number, len(called))
+        words["colour"] = called[digit]
+        if meaning.artist:
+            style = styles()[meaning.artist]
             number, digit = divmod(number, len(style.before))
             words["style"], words["after"] = style.before[digit], style.after[digit]
         for gap, options in self.gaps:
             number, digit = divmod(number, len(options))
             words[gap] = options[digit]
         if words["is"] == "are" and "verbs" in words:
-            words["verbs"] = words["verbs"].removesuffix("s")
+            verb, *rest = words["verbs"].split()
+            words["verbs"] = " ".join(["are" if verb == "is" else verb.removesuffix("s"), *rest])
         if self.letters == "tags":
             words = {gap: word.replace(" ", "") for gap, word in words.items()}
         return self._spelt(self.form.format_map(words))
@@ -83,13 +87,12 @@ def texts(grammar: str) -> tuple[Text, ...]:
     """
     rng, found = numpy_generator(_SEED, GRAMMARS.index(grammar)), dict[str, Meaning]()
     for meaning in meanings():
-        forms, said = _forms(grammar, meaning.artist is not None), _nouns(meaning)
-        style = styles()[meaning.artist] if meaning.artist else None
+        forms = _forms(grammar, meaning.artist is not None)
         numbers = rng.integers(2**31, size=len(forms)).tolist()
-        chosen = range(len(forms)) if style is None else rng.permutation(len(forms))[: len(forms) // 2].tolist()
-        for i in chosen:
-            for time in range(1 if style else _TIMES):
-                found.setdefault(forms[i].filled(said, style, numbers[i] + time), meaning)
+        every, half = range(len(forms)), rng.permutation(len(forms))[: len(forms) // 2].tolist()
+        for i in half if meaning.artist else every:
+            for time in range(1 if meaning.artist else _TIMES):
+                found.setdefault(forms[i].filled(meaning, numbers[i] + time), meaning)
     return tuple(Text(text, meaning) for text, meaning in found.items())
 
 
@@ -114,10 +117,11 @@ def _fillers() -> dict[str, list[str]]:
     return {row["slot"]: row["options"].split("|") for row in _rows("fillers")}
 
 
-def _nouns(meaning: Meaning) -> dict[str, str]:
-    plural = _SOME.get(meaning.concept)
+def _nouns(concept: str) -> dict[str, str]:
+    """A concept and the words that agree with it."""
+    plural = _SOME.get(concept)
     some = "a" if plural is None else "some"
-    words = {"concept": meaning.concept, "colour": meaning.colour, "a": some, "A": some.capitalize()}
+    words = {"concept": concept, "a": some, "A": some.capitalize()}
     return words | ({"is": "are", "it": "them"} if plural else {"is": "is", "it": "it"})
 
 

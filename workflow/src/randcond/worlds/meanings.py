@@ -22,6 +22,8 @@ UNSEEN_PAIR = "unseen pair"  # the split of texts that name a pair which is held
 
 _HELD_OUT_SEED = 17  # fixed: the pairs are part of the world, not of a run
 _HELD_OUT_OF_EACH = 4  # pairs of each artist: all in all one for every third seen concept
+COLOUR_WORDS = {colour: (colour,) for colour in COLOURS} | {"sky blue": ("sky blue", "blue")}  # what it is called
+
 _WORD = re.compile(r"[a-z0-9]+")
 _MORE_FORMS = {"grape": "grapes", "cherry": "cherries"}  # whose names are plurals
 
@@ -161,7 +163,7 @@ def _names() -> dict[str, tuple[str, str]]:
     """Every form of every name -> (concept, colour or artist, which it is); also joined, as hashtags have it."""
     nouns = {form: ("concept", name) for name in concepts() for form in _forms(name)}
     nouns |= {form: ("concept", name) for form, name in _MORE_FORMS.items()}
-    nouns |= {colour: ("colour", colour) for colour in COLOURS}
+    nouns |= {word: ("colour", colour) for colour, called in COLOUR_WORDS.items() for word in called}
     words = {word: ("artist", artist) for artist, style in styles().items() for word in style.words}
     return nouns | {form.replace(" ", ""): name for form, name in nouns.items()} | words
 
