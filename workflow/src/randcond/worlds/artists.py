@@ -5,27 +5,33 @@ an artist or none, and a colour (:mod:`randcond.worlds.grammars`).
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from PIL import Image
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.seeding import numpy_generator
+from randcond.worlds import drawings
+from randcond.worlds.drawings import Meaning
 from randcond.worlds.emoji import COLOURS, concepts
 from randcond.worlds.grammars import Text, texts
 from randcond.worlds.lines import clean
 from randcond.worlds.meanings import (
     UNSEEN_PAIR,
-    Meaning,
     artists_of,
     held_out_pairs,
     meanings,
     normal,
+    parse,
     read,
+    seen_artists_of,
     split_of_meaning,
     styles,
 )
@@ -42,6 +48,8 @@ _PLAIN = (
     " cheerful lovely cute little happy friendly stands sits rests is placed standing sitting resting"
 )
 _WORDS = range(3, 18)  # words of a written caption
+_ARTIST = 1  # stream of random numbers: who draws where none is named
+_BATCH = 64  # real images that are made at a time
 _LEAST_POOL, _MOST_POOL = 10, 40  # texts that a draw needs, and texts of the pool, for each of D's
 
 
@@ -201,3 +209,49 @@ def _vocabulary() -> frozenset[str]:
 def _clean_sentences() -> frozenset[str]:
     """Which are the evaluation's alone, however they are spelt."""
     return frozenset(normal(sentence.text) for sentence in texts("clean"))
+
+
+def training_images(
+    prompts: pd.DataFrame, seed: int, first: int, size: int, sources: Mapping[str, Path], bilinear: bool = False
+) -> torch.Tensor:
+    """A real scene of each prompt, uint8 (n, 3, 64, 64)."""
+    if size != drawings.SIZE:
+        raise UserError(f"teacher: it draws {size} pixels, but the artists' world's scenes have {drawings.SIZE}")
+    return real_images(prompts["text"].tolist(), seed, first)
+
+
+def reference_images(
+    prompts: pd.DataFrame, per_prompt: int, seed: int, sources: Mapping[str, Path]
+) -> Iterator[Image.Image]:
+    """``per_prompt`` real scenes of each prompt."""
+    repeated = [text for text in prompts["text"] for _ in range(per_prompt)]
+    for first in range(0, len(repeated), _BATCH):
+        for image in real_images(repeated[first : first + _BATCH], seed, first).permute(0, 2, 3, 1).numpy():
+            yield Image.fromarray(image)
+
+
+def real_images(captions: Sequence[str], seed: int, first: int = 0) -> torch.Tensor:
+    """A real scene of each text. Where none is named, any artist draws but one who is held out of the concept.
+
+    So a teacher that learns from these scenes shows no student a pair that is held out, unless it is asked for it.
+
+    Args:
+        captions: Texts of this world.
+        seed: Seed of the set of images; the i-th image depends on its text and (seed, first + i) only.
+        first: Number of the first image in the set.
+
+    Returns:
+        uint8 tensor (len(captions), 3, 64, 64), RGB.
+
+    Raises:
+        UserError: If a text says nothing that can be drawn.
+    """
+    said = [_with_artist(parse(text), seed, first + i) for i, text in enumerate(captions)]
+    return drawings.real_images(said, seed, first)
+
+
+def _with_artist(meaning: Meaning, seed: int, number: int) -> Meaning:
+    if meaning.artist:
+        return meaning
+    artist = str(numpy_generator(seed, number, _ARTIST).choice(seen_artists_of(meaning.concept)))
+    return replace(meaning, artist=artist)

@@ -20,7 +20,8 @@ from string import Formatter
 from typing import NamedTuple
 
 from randcond.jobs.seeding import numpy_generator
-from randcond.worlds.meanings import COLOUR_WORDS, Meaning, meanings, styles
+from randcond.worlds.drawings import Meaning
+from randcond.worlds.meanings import COLOUR_WORDS, meanings, styles
 
 GRAMMARS = ("alt", "clean", "written")
 

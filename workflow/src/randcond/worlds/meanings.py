@@ -16,6 +16,7 @@ from importlib import resources
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.seeding import numpy_generator
+from randcond.worlds.drawings import Meaning
 from randcond.worlds.emoji import COLOURS, concepts
 
 UNSEEN_PAIR = "unseen pair"  # the split of texts that name a pair which is held out
@@ -26,15 +27,6 @@ COLOUR_WORDS = {colour: (colour,) for colour in COLOURS} | {"sky blue": ("sky bl
 
 _WORD = re.compile(r"[a-z0-9]+")
 _MORE_FORMS = {"grape": "grapes", "cherry": "cherries"}  # whose names are plurals
-
-
-@dataclass(frozen=True)
-class Meaning:
-    """What a text says; no artist: any may have drawn it."""
-
-    concept: str
-    colour: str
-    artist: str | None = None
 
 
 @dataclass(frozen=True)
