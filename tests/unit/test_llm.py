@@ -7,7 +7,9 @@ import unicodedata
 import zipfile
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -18,8 +20,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import read_json
 from randcond.prompts import llm, smollm2
-from randcond.prompts.table import read_prompts
-from randcond.worlds import emoji
+from randcond.prompts.table import read_prompts, write_prompts
+from randcond.worlds import artists, emoji
 
 TEXTS = [caption.text for caption in emoji.captions()]
 HELD_OUT = {TEXTS[3000]}
@@ -187,6 +189,13 @@ def test_texts_are_written_from_a_description(tmp_path: Path, monkeypatch: pytes
         assert heading == "Texts of cups."
         assert sorted(examples) == ["- a blue cup", "- a cup of tea", "- a red cup"]
     assert read_json(results["summary"])["rejected"]["copied"] == 3
+
+
+@pytest.mark.parametrize("world", [emoji, artists])
+def test_examples_are_of_the_kind_that_is_to_be_written(world: ModuleType, tmp_path: Path) -> None:
+    write_prompts(tmp_path / "captions", pd.DataFrame({"text": ["IMG 7 tiger red"], "split": "unseen", "source": "it"}))
+    found = llm._examples(world, tmp_path / "captions")
+    assert list(found) == (list(artists.examples()) if world is artists else ["IMG 7 tiger red"])
 
 
 @pytest.mark.parametrize(

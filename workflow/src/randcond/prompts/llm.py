@@ -246,7 +246,7 @@ def main(arguments: argparse.Namespace) -> None:
         return smollm2.fetch(arguments.output)
     values = json.loads(arguments.settings)
     world, endpoint = load_world(values.pop("world")), (values.pop("writer") or {}).get("endpoint")
-    texts = values.pop("given", None) or read_prompts(arguments.captions)["text"].tolist()
+    texts = values.pop("given", None) or _examples(world, arguments.captions)
     held_out = set(read_prompts(arguments.evaluation)["text"]) if arguments.evaluation else set()
     settings = Settings(**values)
     set_threads(settings.threads)
@@ -267,6 +267,12 @@ def main(arguments: argparse.Namespace) -> None:
         kept.remove()
     log.info("llm prompts: %s", {key: summary[key] for key in ("asked", "accepted", "concepts")})
     return None
+
+
+def _examples(world: World, captions: Path) -> Sequence[str]:
+    """What examples are drawn from: D's captions, or what the world has of the kind that is to be written."""
+    own = getattr(world, "examples", None)
+    return own() if own else read_prompts(captions)["text"].tolist()
 
 
 def _fingerprint(arguments: argparse.Namespace) -> dict[str, str]:

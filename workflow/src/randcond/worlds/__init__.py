@@ -20,6 +20,8 @@ Sources = Mapping[str, Path]  # the files of the configuration's section of that
 class World(Protocol):
     """Texts and real images. Prompts are tables with the columns text, split and source.
 
+    Where D's texts are not of the kind that a language model should write, a world has ``examples()`` of it too.
+
     Attributes:
         REASONS: Why ``screen`` leaves a line out.
         SPLITS: What the evaluation prompts and every D must hold some of.
