@@ -286,10 +286,19 @@ def test_what_is_scored_beside_the_runs() -> None:
     ]
     assert [everything.student(name) for name in ("a", "fast", "once", "teacher-4")] == ["a", "a", "a", "teacher"]
     check_config({"only": ["once", "a"]}).check_experiments(everything)
-    for where in ("more_seeds", "along"):
-        values = {where: {"fast": [1]} if where == "more_seeds" else ["fast"], "distillation": {"keep_every": 100}}
-        with pytest.raises(UserError, match=f"config: {where}: there is no run 'fast'; there are a, b$"):
-            check_config(values).check_experiments(everything)
+    with pytest.raises(UserError, match="config: along: there is no run 'fast'; there are a, b$"):
+        check_config({"along": ["fast"], "distillation": {"keep_every": 100}}).check_experiments(everything)
+    # what is made of a student has the seeds that it is given, of those that the student has
+    more = check_config({"more_seeds": {"a": [1, 2], "once": [2]}})
+    more.check_experiments(everything)
+    assert [more.seeds_of(name) for name in ("a", "fast", "once")] == [[0, 1, 2], [0], [0, 2]]
+    for given, fault in (
+        ({"once": [1]}, "more_seeds.once: its student 'a' has no seed 1; give it to more_seeds.a too"),
+        ({"teacher-4": [1]}, "more_seeds.teacher-4: is drawn by the teacher, who has no seeds; leave it out"),
+        ({"nobody": [1]}, "more_seeds: there is no run 'nobody'; there are a, b, fast, later, once, teacher-4, a-8"),
+    ):
+        with pytest.raises(UserError, match=f"config: {fault}$"):
+            check_config({"more_seeds": given}).check_experiments(everything)
     # how they are drawn: a run as the configuration says, one made faster by its own scheduler without guidance
     plain = everything.model_dump()
     own = {"guidance_scale": 1.0, "scheduler": "DDIM"}

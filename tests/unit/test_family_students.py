@@ -107,10 +107,14 @@ def conditions(denoiser: Any) -> dict[str, Any]:
 
 CASES = [(tiny_sdxl_unet, name) for name in UNET_STUDENTS] + [(tiny_transformer, name) for name in TRANSFORMER_STUDENTS]
 CASES = [(make, name) for make, name in CASES if name != "two-thirds-width"]  # of 4 heads
+NARROWER = ("c-small", "c-tiny", "c-micro")  # by the rule of c-base, and as long
 
 
 @pytest.mark.parametrize("features", ["blocks", "authors"])
-@pytest.mark.parametrize(("make", "student"), CASES, ids=[name for _, name in CASES])
+@pytest.mark.parametrize(
+    ("make", "student"),
+    [pytest.param(*case, marks=pytest.mark.slow if case[1] in NARROWER else (), id=case[1]) for case in CASES],
+)
 def test_every_feature_pair_trains_the_student(make: Any, student: str, features: str) -> None:
     torch.manual_seed(0)
     teacher = make().requires_grad_(False)

@@ -155,7 +155,13 @@ FAMILIES: dict[str, Callable[[Path], None]] = {
     "sd3": sd3,
     "made_up": made_up,
 }
-every_family = pytest.mark.parametrize("pipeline_folder", FAMILIES, indirect=True)
+# `make test` takes a diffusion model and a flow through every stage, CI's `make test-all` the other two as well
+_SLOW = ("sdxl", "made_up")
+every_family = pytest.mark.parametrize(
+    "pipeline_folder",
+    [pytest.param(name, marks=pytest.mark.slow if name in _SLOW else ()) for name in FAMILIES],
+    indirect=True,
+)
 
 
 class Folders(dict[str, Path]):

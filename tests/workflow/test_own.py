@@ -16,6 +16,8 @@ from safetensors.torch import save_file
 import second_teacher
 from checkout import ROOT, Checkout
 
+# the stages run in the smoke world too, this world's own parts in tests/unit/test_own.py
+pytestmark = pytest.mark.slow
 SCORES = {"fid": -1, "kid": -1, "clip": 1, "agreement": 1, "latents": -1}  # what each gets better by
 # the template's lines marked "yours", and sizes for a small teacher on a CPU
 YOURS = {

@@ -207,8 +207,8 @@ def test_a_long_training_is_scored_along_the_way(checkout: Checkout) -> None:
 def test_students_are_made_faster_and_drawn_in_few_steps(checkout: Checkout) -> None:
     planned = dry_run(checkout, "--configfile", "config/faster.yaml")
     counts, commands = jobs(planned), commands_of(planned)
-    # three seeds of one student, of two made faster and of five drawn in other steps; the teacher twice, once each
-    scored = 3 * (1 + 2 + 5) + 2
+    # three seeds of one student and of two made faster, one of five drawn in other steps; the teacher twice
+    scored = 3 * (1 + 2) + 5 + 2
     assert [counts[rule] for rule in ("student", "faster", "score", "sample", "cost")] == [3, 6, scored, 2 * scored, 10]
     made = {option(words, "name"): words for words in commands["faster.distil"]}
     for seed in range(3):

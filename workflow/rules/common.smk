@@ -161,8 +161,9 @@ def stage_of(name):
 
 def seeds_of(name):
     """The seeds of all that is scored under a name."""
-    student = EXPERIMENTS.student(name)
-    return CONFIG.seeds[:1] if student == "teacher" else CONFIG.seeds_of(student)
+    if EXPERIMENTS.student(name) == "teacher":
+        return CONFIG.seeds[:1]
+    return CONFIG.seeds_of(name)
 
 
 def drawn_otherwise(name):

@@ -50,7 +50,7 @@ class Config(Section):
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     """Seeds that every run is trained with."""
     more_seeds: dict[str, list[Seed]] = {}
-    """Further seeds of some runs."""
+    """Further seeds of some runs, or of what is made of such runs' students (``faster``, ``drawn``)."""
     only: list[str] = []
     """Only these runs, and those of ``faster`` and ``drawn``; none named: all."""
     along: list[str] = []
@@ -91,18 +91,27 @@ class Config(Section):
             return self.model_card.model_copy(update={"base_model": self.teacher})
         return self.model_card
 
-    def seeds_of(self, run: str) -> list[int]:
-        """The seeds that a run is trained with."""
-        return sorted({*self.seeds, *self.more_seeds.get(run, [])})
+    def seeds_of(self, name: str) -> list[int]:
+        """The seeds that a run is trained with, or that what is made of one is made with."""
+        return sorted({*self.seeds, *self.more_seeds.get(name, [])})
 
     def check_experiments(self, experiments: Experiments) -> None:
         """Raise :class:`UserError` if a run is named that is not there, or there are fewer prompts than a run needs."""
         scored = [*experiments.runs, *experiments.more]
         for where, names in (("only", self.only), ("more_seeds", self.more_seeds), ("along", self.along)):
-            known = scored if where == "only" else [*experiments.runs]
+            known = [*experiments.runs] if where == "along" else scored
             for name in names:
                 if name not in known:
                     raise UserError(f"config: {where}: there is no run {name!r}; there are {', '.join(known)}")
+        for name in self.more_seeds:
+            student = experiments.student(name)
+            if student == "teacher":
+                raise UserError(f"config: more_seeds.{name}: is drawn by the teacher, who has no seeds; leave it out")
+            if lacking := set(self.seeds_of(name)) - set(self.seeds_of(student)):
+                raise UserError(
+                    f"config: more_seeds.{name}: its student {student!r} has no seed {min(lacking)}; give it to"
+                    f" more_seeds.{student} too"
+                )
         for name, run in experiments.runs.items():
             if (run.size or 0) > self.prompts.count:
                 raise UserError(
