@@ -2,6 +2,8 @@
 
 import io
 import json
+import logging
+import re
 import zipfile
 from pathlib import Path
 
@@ -21,6 +23,21 @@ SETS = [name for name in ARTISTS if name != "fluent-3d"]
 
 def test_the_file_is_the_one_that_was_looked_at() -> None:
     assert json.loads((DRAWINGS.parent / "sha256.json").read_text()) == {DRAWINGS.name: sha256(DRAWINGS)}
+
+
+def test_the_file_is_small() -> None:
+    assert DRAWINGS.stat().st_size < 6e6  # bytes; every clone has it
+
+
+def test_each_set_has_its_licence_and_the_package_that_it_came_from() -> None:
+    table = (DRAWINGS.parent / "LICENCES.md").read_text()
+    rows = {
+        artist: cells for artist, *cells in re.findall(r"^\| `(.+?)` \| (.+) \| (.+) \| (.+) \|$", table, re.MULTILINE)
+    }
+    assert tuple(rows) == ARTISTS
+    packages = dict(re.findall(r"(@[\w-]+/[\w-]+)@([\d.]+)", making.__doc__ or ""))
+    assert {row[2] for row in rows.values()} == {f"`{name}` {version}" for name, version in packages.items()}
+    assert all("](https://" in row[0] and "](https://" in row[1] for row in rows.values())
 
 
 def test_who_draws_what() -> None:
@@ -79,42 +96,67 @@ def test_a_pair_that_nobody_drew_is_refused() -> None:
 
 
 @pytest.fixture
-def packages(tmp_path: Path) -> Path:
-    """The packages with two drawings: a disc that all sets have, and one that the older sets call by another name."""
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The packages with a disc for two concepts: an older set calls the tiger by another name, the other has none."""
+    monkeypatch.setattr(making, "codepoints", lambda: {"anchor": "2693", "tiger": "1F42F"})
     for artist in SETS:
-        folder = tmp_path / f"node_modules/@iconify-json/{artist}"
-        folder.mkdir(parents=True)
         disc = {"body": '<circle cx="20" cy="20" r="10" fill="#c03"/><circle cx="22" cy="20" r="4" fill="#03c"/>'}
-        icons = {"anchor": disc, "tiger" if artist in making._NAMED else "tiger-face": disc}
-        (folder / "icons.json").write_text(json.dumps({"width": 64, "height": 64, "icons": icons}))
+        icons = {"anchor": disc} | {{"noto-v1": "tiger-face", "emojione": "other"}.get(artist, "tiger"): disc}
+        write_set(tmp_path, artist, icons)
         table = {"2693": "anchor", "1f42f": "tiger"} if artist in making._NAMED else {}
-        (folder / "chars.json").write_text(json.dumps(table))
+        (icon_set(tmp_path, artist) / "chars.json").write_text(json.dumps(table))
     assets = tmp_path / "node_modules/@lobehub/fluent-emoji-3d/assets"
     assets.mkdir(parents=True)
     drawing = Image.new("RGBA", (64, 64))
     drawing.paste((200, 10, 10, 255), (10, 20, 50, 40))
-    drawing.save(assets / "2693-fe0f.webp", lossless=True)
+    for name in ("2693-fe0f", "1f42f"):
+        drawing.save(assets / f"{name}.webp", lossless=True)
     return tmp_path
 
 
-def test_the_script_makes_the_same_bytes_twice(packages: Path, tmp_path: Path) -> None:
-    for name in ("a.zip", "b.zip"):
-        making.write(packages, tmp_path / name)
+def icon_set(packages: Path, artist: str) -> Path:
+    return packages / f"node_modules/@iconify-json/{artist}"
+
+
+def write_set(packages: Path, artist: str, icons: dict) -> None:
+    icon_set(packages, artist).mkdir(parents=True, exist_ok=True)
+    content = {"width": 64, "height": 64, "icons": icons}
+    (icon_set(packages, artist) / "icons.json").write_text(json.dumps(content))
+
+
+def test_the_script_makes_the_same_bytes_twice(
+    packages: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "randcond"):
+        for name in ("a.zip", "b.zip"):
+            making.write(packages, tmp_path / name)
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-        assert set(archive.namelist()) == {f"{a}/anchor.webp" for a in ARTISTS} | {f"{a}/tiger.webp" for a in SETS}
+        everything = [f"{artist}/{concept}.webp" for artist in ARTISTS for concept in ("anchor", "tiger")]
+        assert archive.namelist() == [name for name in everything if name != "emojione/tiger.webp"]
         sizes = {name: Image.open(io.BytesIO(archive.read(name))).size for name in archive.namelist()}
-    assert sizes["fluent-3d/anchor.webp"] == (128, 64) and sizes["noto/tiger.webp"] == (128, 128)
+    assert sizes["fluent-3d/anchor.webp"] == (128, 64) and sizes["noto-v1/tiger.webp"] == (128, 128)
+    assert "emojione has no icon of 1 concepts: tiger" in caplog.messages
+
+
+BLANK = '<circle cx="20" cy="20" r="10" fill="none"/>'
 
 
 @pytest.mark.parametrize(
     ("break_it", "named"),
     [
-        (lambda folder: (folder / "node_modules/@iconify-json/noto/icons.json").unlink(), "icons.json: cannot be read"),
-        (lambda folder: (folder / "node_modules/@iconify-json").rename(folder / "away"), "there is no such package"),
+        (lambda p: (icon_set(p, "noto") / "icons.json").unlink(), "icons.json: cannot be read"),
+        (lambda p: (icon_set(p, "noto") / "icons.json").write_text("{"), "icons.json: cannot be read"),
+        (lambda p: icon_set(p, "emojione").rename(p / "away"), "emojione: there is no such package"),
+        (lambda p: (p / "node_modules/@lobehub").rename(p / "away"), "fluent-emoji-3d: there is no such package"),
+        (lambda p: write_set(p, "twemoji", {"tiger": {"body": BLANK}}), "twemoji's anchor .*no icon of 2693"),
+        (lambda p: write_set(p, "twemoji", {"anchor": {"body": BLANK}}), "twemoji's anchor .*nothing is drawn"),
+        (lambda p: write_set(p, "twemoji", {"anchor": {"body": "<g>"}}), "twemoji's anchor cannot be drawn"),
+        (lambda p: next(p.rglob("2693-fe0f.webp")).write_bytes(b"RIFF"), "fluent-3d's anchor cannot be drawn"),
+        (lambda p: next(p.rglob("1f42f.webp")).unlink(), "fluent-3d's tiger .*no icon of 1f42f"),
     ],
 )
-def test_what_is_missing_is_named(packages: Path, tmp_path: Path, break_it, named: str) -> None:
+def test_what_is_missing_or_damaged_is_named(packages: Path, tmp_path: Path, break_it, named: str) -> None:
     break_it(packages)
     with pytest.raises(UserError, match=named):
         making.write(packages, tmp_path / "out.zip")

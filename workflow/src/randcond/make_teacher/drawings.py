@@ -11,6 +11,7 @@ same versions of Pillow and resvg give the same bytes.
 import argparse
 import io
 import json
+import logging
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -18,23 +19,32 @@ from pathlib import Path
 import resvg_py
 from PIL import Image
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import UserError, reason
 from randcond.jobs.files import atomic_path
 from randcond.jobs.progress import Progress
 from randcond.jobs.stage import run_stage
 from randcond.worlds.drawings import ARTISTS
 from randcond.worlds.emoji import codepoints
 
+log = logging.getLogger("randcond")
+
 SIDE = 128  # pixels of the longer side
 _RASTER = 256  # pixels that a drawing is rasterised at
 _PHOTOGRAPHED = "fluent-3d"  # the set that comes as pictures; the others are SVG
+_OLDER = ("noto-v1", "emojione")  # sets that ended before all concepts had a codepoint
 _NAMED = ("noto", "twemoji", "openmoji")  # sets that say which icon a codepoint is; the older ones use their names
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def cropped(drawing: Image.Image) -> Image.Image:
-    """Without its empty margin, the longer side 128 pixels."""
-    drawing = drawing.crop(drawing.getchannel("A").getbbox())
+    """An RGBA drawing without its empty margin, the longer side 128 pixels.
+
+    Raises:
+        ValueError: If all of it is transparent.
+    """
+    if (box := drawing.getchannel("A").getbbox()) is None:
+        raise ValueError("nothing is drawn")
+    drawing = drawing.crop(box)
     scale = SIDE / max(drawing.size)
     width, height = (max(1, round(length * scale)) for length in drawing.size)
     return drawing.resize((width, height), Image.Resampling.LANCZOS)
@@ -87,20 +97,42 @@ def _json(path: Path) -> dict:
 
 
 def write(packages: Path, output: Path) -> None:
-    """Write the zip: ``<artist>/<concept>.webp`` of all that there are, in a fixed order.
+    """Write the zip: ``<artist>/<concept>.webp`` of all that there are, in a fixed order; the log says what two older
+    sets lack.
 
     Raises:
-        UserError: If a package is missing or damaged.
+        UserError: If a package is missing or damaged, an icon cannot be drawn, or one of the other sets lacks one.
     """
     pairs = [(artist, *row) for artist in ARTISTS for row in sorted(codepoints().items())]
     progress = Progress("drawings", len(pairs), "drawings")
+    lacking: dict[str, list[str]] = {artist: [] for artist in _OLDER}
     with atomic_path(output) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
         for i, (artist, concept, codepoint) in enumerate(pairs):
-            if (drawing := _drawing(packages, artist, codepoint.lower())) is not None:
-                stored = io.BytesIO()
-                cropped(drawing).save(stored, "WEBP", quality=90, method=4)
-                archive.writestr(zipfile.ZipInfo(f"{artist}/{concept}.webp", _DATE), stored.getvalue())
+            if (stored := _stored(packages, artist, concept, codepoint.lower())) is not None:
+                archive.writestr(zipfile.ZipInfo(f"{artist}/{concept}.webp", _DATE), stored)
+            else:
+                lacking[artist].append(concept)
             progress.at(i + 1)
+    for artist, concepts in lacking.items():
+        log.info("%s has no icon of %d concepts: %s", artist, len(concepts), ", ".join(concepts))
+
+
+def _stored(packages: Path, artist: str, concept: str, codepoint: str) -> bytes | None:
+    """The WebP file of a drawing; None where an older set lacks it."""
+    try:
+        drawing = _drawing(packages, artist, codepoint)
+        if drawing is None and artist in _OLDER:
+            return None
+        if drawing is None:
+            raise ValueError(f"no icon of {codepoint}")
+        stored = io.BytesIO()
+        cropped(drawing).save(stored, "WEBP", quality=90, method=4)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{packages}: {artist}'s {concept} cannot be drawn ({reason(error)}); install the versions of its package "
+            "and of resvg-py that the project names"
+        ) from None
+    return stored.getvalue()
 
 
 if __name__ == "__main__":
