@@ -207,7 +207,7 @@ def test_a_long_training_is_scored_along_the_way(checkout: Checkout) -> None:
 def test_students_are_made_faster_and_drawn_in_few_steps(checkout: Checkout) -> None:
     planned = dry_run(checkout, "--configfile", "config/faster.yaml")
     counts, commands = jobs(planned), commands_of(planned)
-    # three seeds of a student and of one made faster, one of another and of five drawn in other steps; the teacher twice
+    # three seeds of a student and of one made faster, one of another and of five in other steps; the teacher twice
     scored = 3 * (1 + 1) + 1 + 5 + 2
     assert [counts[rule] for rule in ("student", "faster", "score", "sample", "cost")] == [3, 4, scored, 2 * scored, 10]
     made = {option(words, "name"): words for words in commands["faster.distil"]}
