@@ -268,7 +268,7 @@ def own_config(**changes: Any) -> Config:
         ({"sources": {}}, "sources.own: name the file"),
         ({"sources": {"own": "config/none.txt"}}, "config/none.txt: no such file"),
         ({"teacher": "config"}, "something else"),
-        ({"evaluator": "config"}, "no open_clip_config.json"),
+        ({"evaluator": "config"}, "neither open_clip_config.json nor torchvision.json"),
         ({"teacher": "mine.safetensors"}, "mine.safetensors: no such file"),
         ({"experiments": "config/experiments.yaml"}, "no real images"),
     ],

@@ -1,11 +1,7 @@
 """The evaluator: an open_clip model of the world that turns images into features, names and cosines."""
 
 import json
-import struct
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Protocol
@@ -13,14 +9,12 @@ from typing import Protocol
 import numpy as np
 import open_clip
 import torch
-from cleanfid import fid
-from PIL import Image
 from safetensors import SafetensorError
 from torch.nn import functional as F
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.stage import device
-from randcond.worlds.archives import numbered_images
+from randcond.scores.image_features import ImageFeatures
 
 
 class Named(Protocol):
@@ -36,15 +30,10 @@ class Named(Protocol):
 
 # as open_clip looks for them, the safest first; the others are unpickled as plain tensors (weights_only)
 _BROKEN = (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError, UnpicklingError)
-# what Pillow and zipfile raise at broken files (a broken PNG is a SyntaxError); not what torch does for want of memory
-_NO_PICTURE = (
-    *(OSError, ValueError, SyntaxError, LookupError, TypeError, EOFError),
-    *(Image.DecompressionBombError, zipfile.BadZipFile, zlib.error, struct.error),
-)
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 
 
-class Evaluator:
+class Evaluator(ImageFeatures):
     """Loads the model from a local open_clip folder: config, weights (one of :data:`WEIGHTS`), tokenizer.
 
     Raises:
@@ -55,54 +44,22 @@ class Evaluator:
         tokenizer = _without_code(folder)
         if not any((folder / name).exists() for name in WEIGHTS):
             raise UserError(f"{folder}: no open_clip model there ({WEIGHTS[0]} is missing)")
-        self._device = torch.device(device())
+        where = torch.device(device())
         try:
-            self._model, self._preprocess = open_clip.create_model_from_pretrained(
-                f"local-dir:{folder}", device=self._device, weights_only=True
+            self._model, preprocess = open_clip.create_model_from_pretrained(
+                f"local-dir:{folder}", device=where, weights_only=True
             )
             self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}", **tokenizer)
         except _BROKEN as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"{folder}: no whole open_clip model ({reason})") from None
         self._model.eval().requires_grad_(False)
+        super().__init__(self._model.encode_image, preprocess, where)
 
     @property
     def logit_scale(self) -> float:
         """Factor that turns cosines into class logits."""
         return float(self._model.logit_scale.exp())
-
-    def image_features(self, archives: list[Path], batch: int) -> np.ndarray:
-        """Features of all images of the zips, in the order of their numbers: float32 (images, width), not normalised.
-
-        clean-fid reads and batches the images; the resize is the evaluator's own preprocessing.
-
-        Raises:
-            UserError: If an archive is broken or empty, or an image is missing.
-        """
-        return np.concatenate([self._features(*one, batch) for one in numbered_images(archives)])
-
-    @torch.no_grad()
-    def features_of(self, images: torch.Tensor, batch: int = 128) -> np.ndarray:
-        """Features of uint8 images (n, 3, h, w), as :meth:`image_features`."""
-        ready = torch.stack([self._preprocess(Image.fromarray(i)) for i in images.permute(0, 2, 3, 1).numpy()])
-        return torch.cat([self._model.encode_image(part.to(self._device)).cpu() for part in ready.split(batch)]).numpy()
-
-    def _features(self, archive: Path, names: list[str], batch: int) -> np.ndarray:
-        with pictures(archive):
-            return fid.get_files_features(
-                names,
-                model=self._model.encode_image,
-                num_workers=0,
-                batch_size=batch,
-                device=self._device,
-                custom_fn_resize=self._resize,
-                fdir=str(archive),
-                verbose=False,
-            )
-
-    def _resize(self, image: np.ndarray) -> np.ndarray:
-        tensor = self._preprocess(Image.fromarray(image))
-        return tensor.permute(1, 2, 0).numpy()
 
     @torch.no_grad()
     def text_features(self, texts: list[str], batch: int = 256) -> np.ndarray:
@@ -122,15 +79,6 @@ class Evaluator:
             meanings.setdefault(caption.concept, {}).setdefault(caption.colour, []).append(i)
         means = np.stack([[features[rows].mean(0) for rows in colours.values()] for colours in meanings.values()])
         return means / np.linalg.norm(means, axis=-1, keepdims=True)
-
-
-@contextmanager
-def pictures(archive: Path) -> Iterator[None]:
-    """One line for a picture of the archive that a library cannot read while it computes features."""
-    try:
-        yield
-    except _NO_PICTURE as error:
-        raise UserError(f"{archive}: holds a picture that cannot be read ({error}); draw them again") from None
 
 
 def _without_code(folder: Path) -> dict[str, bool]:

@@ -20,7 +20,7 @@ from PIL import Image
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from randcond.jobs.errors import UserError, reading
-from randcond.scores.evaluator import pictures
+from randcond.scores.image_features import pictures
 from randcond.worlds.archives import numbered_images
 
 LEGACY = "checkpoints/pt_inception-2015-12-05-6726825d.pth"

@@ -1,4 +1,6 @@
-"""Scores without real images: a student's samples against the teacher's, in the features of a CLIP of one's choice.
+"""Scores without real images: a student's samples against the teacher's, in the features of a model of one's choice.
+
+It is a CLIP, or one of torchvision's classifiers, which knows no texts: then there is no CLIP score.
 
 FID and KID are distances to the teacher's samples from other noise, so that the teacher's own row is the floor: it says
 how far two sets of the same model are apart. Agreement is the cosine of a sample and the teacher's of the same prompt
@@ -20,9 +22,15 @@ from PIL import Image
 
 from randcond.jobs.errors import UserError, reading
 from randcond.jobs.stage import device
+from randcond.scores.classifier import DESCRIBED, Classifier
 from randcond.scores.evaluator import Evaluator
 from randcond.scores.metrics import FidToReference, error95, fid, kid
 from randcond.worlds.archives import numbered_images
+
+
+def load_evaluator(folder: Path) -> Evaluator | Classifier:
+    """The classifier of a folder that has one's description, else the CLIP."""
+    return Classifier(folder) if (folder / DESCRIBED).exists() else Evaluator(folder)
 
 
 def reference(
@@ -31,26 +39,27 @@ def reference(
     """Directions of the teacher's samples and of the texts.
 
     Args:
-        evaluators: One CLIP in open_clip's format, and the teacher's folder.
+        evaluators: One CLIP in open_clip's format, or a classifier's folder, and the teacher's folder.
         images: The teacher's samples from other noise, then as many zips of those from the students' noise.
         prompts: The evaluation prompts.
         settings: ``batch``, how many images are read at once.
 
     Returns:
-        ``images`` (other noise), ``teacher`` (the same noise) and ``prompts``, each (prompts, width), of length 1; and
-        ``latents`` of the teacher's samples from the same noise, (prompts, channels * height * width).
+        ``images`` (other noise), ``teacher`` (the same noise) and, of a CLIP, ``prompts``, each (prompts, width), of
+        length 1; and ``latents`` of the teacher's samples from the same noise, (prompts, channels * height * width).
 
     Raises:
         UserError: If there is not one sample a prompt of each kind.
     """
-    evaluator, texts = Evaluator(evaluators[0]), prompts["text"].tolist()
+    evaluator, texts = load_evaluator(evaluators[0]), prompts["text"].tolist()
     half = len(images) // 2
     found = {
         "images": _unit(evaluator.image_features(list(images[:half]), settings["batch"])),
         "teacher": _unit(evaluator.image_features(list(images[half:]), settings["batch"])),
-        "prompts": evaluator.text_features(texts),
         "latents": latents(evaluators[1], images[half:], settings["batch"]),
     }
+    if isinstance(evaluator, Evaluator):
+        found["prompts"] = evaluator.text_features(texts)
     for name, array in found.items():
         if len(array) != len(texts):
             raise UserError(f"{images[0]}: {len(array)} {name} for {len(texts)} prompts; delete it and run again")
@@ -60,7 +69,7 @@ def reference(
 def features(evaluators: Sequence[Path], images: Sequence[Path], batch: int) -> dict[str, np.ndarray]:
     """The evaluator's features of the images of the zips, and their latents by the teacher's autoencoder."""
     return {
-        "images": Evaluator(evaluators[0]).image_features(list(images), batch),
+        "images": load_evaluator(evaluators[0]).image_features(list(images), batch),
         "latents": latents(evaluators[1], images, batch),
     }
 
@@ -106,7 +115,7 @@ def splits(
         raise UserError(f"{images[0]}: {len(drawn)} samples for {len(prompts)} prompts; draw them again")
     if not all(np.isfinite(array).all() for array in drawn_as.values()):
         raise UserError(f"{images[0]}: the features are not finite; look at the samples")
-    wanted = {"images", "teacher", "prompts"}
+    wanted = {"images", "teacher"} | ({"prompts"} & reference.keys())
     if wanted - reference.keys() or any(reference[name].shape != drawn.shape for name in wanted):
         raise UserError("scores/reference.safetensors: made for other prompts or by another evaluator; delete it")
     if reference.get("latents", drawn[:0]).shape != drawn_as["latents"].shape:
@@ -139,14 +148,16 @@ def _metrics(
     scale = unit.shape[1] ** 0.5
     drawn, real = scale * unit, scale * reference["images"]
     to_reference = FidToReference(real)
-    clip, agreement = ((unit * reference[name]).sum(1) for name in ("prompts", "teacher"))
+    agreement = (unit * reference["teacher"]).sum(1)
     statistics: dict[str, tuple[float, Callable[[np.ndarray], float]]] = {
         "fid": (fid(drawn, real), lambda i: to_reference(drawn[i])),
         "kid": (kid(drawn, real, seed), lambda i: kid(drawn[i], real, seed, 1, len(drawn))),
-        "clip": (float(clip.mean()), lambda i: float(clip[i].mean())),
         "agreement": (float(agreement.mean()), lambda i: float(agreement[i].mean())),
         "latents": (float(apart.mean()), lambda i: float(apart[i].mean())),
     }
+    if "prompts" in reference:
+        clip = (unit * reference["prompts"]).sum(1)
+        statistics["clip"] = float(clip.mean()), lambda i: float(clip[i].mean())
     count = len(unit)
     return {
         name: {"value": value, "error95": error95(statistic, count, rounds, seed)}

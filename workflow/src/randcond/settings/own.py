@@ -31,8 +31,12 @@ def check_own(config: Config, experiments: Experiments) -> None:
     _check_texts(config)
     check_teacher(Path(config.teacher), config.teacher_layout)
     fetched = config.evaluator.startswith(_FETCHED) and not Path(config.evaluator).exists()
-    if not fetched and not Path(config.evaluator, "open_clip_config.json").is_file():
-        raise UserError(f"config: evaluator: {config.evaluator}: no open_clip_config.json in it; name a CLIP's folder")
+    described = ("open_clip_config.json", "torchvision.json")
+    if not fetched and not any(Path(config.evaluator, name).is_file() for name in described):
+        raise UserError(
+            f"config: evaluator: {config.evaluator}: neither {' nor '.join(described)} in it; name a CLIP's"
+            " folder, or that of one of torchvision's classifiers"
+        )
     for name, run in experiments.runs.items():
         if run.images != "rendered":
             raise UserError(f"{config.experiments}: runs.{name}.images: the own world has no real images; use rendered")
