@@ -61,6 +61,14 @@ def test_features_are_what_the_last_layer_is_given(network: torch.nn.Module, fol
     np.testing.assert_allclose(found, seen[0].numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_it_may_have_learned_to_tell_other_things_apart(network: torch.nn.Module, folder: Path, tmp_path: Path) -> None:
+    pictures = [archive(tmp_path / "a.zip", 2, 1)]
+    expected = Classifier(folder).image_features(pictures, 2)
+    other = network.state_dict() | {"fc.weight": torch.zeros(14, network.fc.in_features), "fc.bias": torch.zeros(14)}
+    save_file(other, folder / "model.safetensors")
+    np.testing.assert_array_equal(Classifier(folder).image_features(pictures, 2), expected)
+
+
 def test_scores_without_words(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scores, "latents", lambda _, archives, __: np.zeros((6, 2), np.float32))
     again, same, drawn = (archive(tmp_path / f"{i}.zip", 6, i) for i in (1, 2, 3))
@@ -80,7 +88,7 @@ def test_scores_without_words(folder: Path, tmp_path: Path, monkeypatch: pytest.
     [
         (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors there; save"),
         (lambda f: (f / "model.safetensors").write_bytes(b"not weights"), "not the weights of shufflenet"),
-        (lambda f: save_file({"fc.weight": torch.zeros(2, 2)}, f / "model.safetensors"), "not the weights of shuffle"),
+        (lambda f: save_file({"x.weight": torch.zeros(2, 2)}, f / "model.safetensors"), "not the weights of shuffle"),
         (lambda f: (f / "torchvision.json").write_text("{}"), r"torchvision.json: not as .*write it so"),
         (lambda f: (f / "torchvision.json").write_text('{"model": "my_net"}'), "'my_net' is no classifier of torch"),
         (lambda f: (f / "torchvision.json").write_text('{"model": "raft_small"}'), "is no classifier of torchvision"),

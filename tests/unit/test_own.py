@@ -210,6 +210,11 @@ def test_wrong_images_are_no_score(lookup: dict[str, np.ndarray]) -> None:
         scored("nan")
     with pytest.raises(UserError, match="only 1 unseen prompts"):
         scored("near", PROMPTS.assign(split=["seen"] * 39 + ["unseen"]))
+    evaluators, zips = [Path("clip"), Path("teacher")], [Path("again.zip"), Path("same.zip")]
+    reference = scores.reference(evaluators, zips, PROMPTS, HOW)
+    del reference["prompts"]
+    with pytest.raises(UserError, match="by another evaluator"):
+        scores.splits(evaluators, [Path("near.zip")], reference, PROMPTS, HOW)
 
 
 TEACHERS: dict[str, tuple[dict[str, str], str]] = {

@@ -1,6 +1,7 @@
 """An evaluator without words: one of torchvision's classifiers, of which the features before the last layer are taken.
 
-Its folder holds ``torchvision.json``, ``{"model": "resnet50"}``, and ``model.safetensors``, its state dict.
+Its folder holds ``torchvision.json``, ``{"model": "resnet50"}``, and ``model.safetensors``, its state dict. The last
+layer's weights are not read: it may have been trained to tell any things apart.
 """
 
 import json
@@ -29,14 +30,15 @@ class Classifier(ImageFeatures):
     def __init__(self, folder: Path) -> None:
         name = _name(folder)
         model = models.get_model(name, weights=None)
+        last = _without_last_layer(model, folder, name)
         try:
-            model.load_state_dict(load_file(folder / WEIGHTS))
+            weights = load_file(folder / WEIGHTS)
+            model.load_state_dict({key: weights[key] for key in weights if not key.startswith(f"{last}.")})
         except FileNotFoundError:
             raise UserError(f"{folder}: no {WEIGHTS} there; save the classifier's state dict as one") from None
         except (OSError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"{folder / WEIGHTS}: not the weights of {name} ({reason})") from None
-        _without_last_layer(model, folder, name)
         where = torch.device(device())
         model.to(where).eval().requires_grad_(False)
         super().__init__(model, models.get_model_weights(name).DEFAULT.transforms(), where)
@@ -54,10 +56,11 @@ def _name(folder: Path) -> str:
     return str(name)
 
 
-def _without_last_layer(model: nn.Module, folder: Path, name: str) -> None:
-    """Let the model give what its last linear layer is given."""
+def _without_last_layer(model: nn.Module, folder: Path, name: str) -> str:
+    """Let the model give what its last linear layer is given; the name of that layer."""
     linear = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise UserError(f"{folder / DESCRIBED}: {name} does not end in a linear layer; name another classifier")
     owner, _, last = linear[-1].rpartition(".")
     setattr(model.get_submodule(owner), last, nn.Identity())
+    return linear[-1]

@@ -115,7 +115,8 @@ def splits(
         raise UserError(f"{images[0]}: {len(drawn)} samples for {len(prompts)} prompts; draw them again")
     if not all(np.isfinite(array).all() for array in drawn_as.values()):
         raise UserError(f"{images[0]}: the features are not finite; look at the samples")
-    wanted = {"images", "teacher"} | ({"prompts"} & reference.keys())
+    wordless = (evaluators[0] / DESCRIBED).exists()
+    wanted = {"images", "teacher"} | (set() if wordless else {"prompts"})
     if wanted - reference.keys() or any(reference[name].shape != drawn.shape for name in wanted):
         raise UserError("scores/reference.safetensors: made for other prompts or by another evaluator; delete it")
     if reference.get("latents", drawn[:0]).shape != drawn_as["latents"].shape:
