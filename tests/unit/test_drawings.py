@@ -71,6 +71,21 @@ def test_a_scene_is_what_its_text_says() -> None:
         assert 0.15 < background.float().mean() < 0.9  # the shade varies by 8, the drawing covers the rest
 
 
+def test_places_sizes_and_directions_vary() -> None:
+    scenes = real_images([Meaning("rocket", "white", "openmoji")] * 60, 0).permute(0, 2, 3, 1).int()
+    drawn_at = ((scenes - torch.tensor(emoji.COLOURS["white"])).abs() > 10).any(-1)
+    sides, places, leaning = set(), set(), []
+    for mask in drawn_at:
+        rows, columns = mask.any(1).nonzero().flatten().tolist(), mask.any(0).nonzero().flatten().tolist()
+        sides |= {rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1}
+        places.add((rows[0], columns[0]))
+        top = mask[rows[0] + 3].nonzero().float().mean()  # the rocket's tip is at one side
+        leaning.append(float(top) > (columns[0] + columns[-1]) / 2)
+    assert sides == {44, 50, 56}
+    assert len(places) > 30
+    assert 15 < sum(leaning) < 45
+
+
 def test_an_image_depends_on_its_number_alone() -> None:
     meanings = [Meaning("anchor", "red"), Meaning("tiger", "white"), Meaning("giraffe", "pink")]
     together = real_images(meanings, 3)
