@@ -129,21 +129,22 @@ def _parts_of_a_teacher() -> Iterator[tuple[str, tuple[torch.nn.Module, float]]]
     from transformers import CLIPTokenizer
 
     from randcond.make_teacher import autoencoder, clip, denoiser
-    from randcond.worlds import emoji
+    from randcond.make_teacher.material import MATERIAL
 
-    captions = emoji.captions()
-    texts = [caption.text for caption in captions]
+    world = MATERIAL["emoji"]()
+    images = world.varied_images
     torch.manual_seed(0)
-    model = autoencoder.build_autoencoder(32)
-    yield "autoencoder", (autoencoder.AutoencoderProblem(model, texts, emoji.real_images, BATCH, 2e-6, 0), 2e-3)
+    model = autoencoder.build_autoencoder(world.image_size, world.autoencoder_widths, world.latent_channels)
+    yield "autoencoder", (autoencoder.AutoencoderProblem(model, world.texts, images, BATCH, 2e-6, 0), 2e-3)
     tokenizer = CLIPTokenizer.from_pretrained(ASSETS / "teacher/tokenizer")
 
     def tokenize(asked: list[str]) -> torch.Tensor:
-        padded = tokenizer(asked, padding="max_length", truncation=True, max_length=clip.CONTEXT_LENGTH)
+        padded = tokenizer(asked, padding="max_length", truncation=True, max_length=world.context)
         return torch.tensor(padded["input_ids"])
 
     towers = clip.TextEncoderTowers(clip.build_text_encoder(tokenizer))
-    yield "text encoder", (clip.ClipProblem(towers, captions, tokenize, emoji.real_images, BATCH, 2, 1), 1e-3)
+    batches = world.batches(world.meanings, BATCH, 2)
+    yield "text encoder", (clip.ClipProblem(towers, world.texts, tokenize, images, batches, BATCH, 1), 1e-3)
     states = torch.stack([normal((16, 128), 8, i) for i in range(9)])
     latents = torch.stack([normal((4, 8, 8), 9, i) for i in range(8)])
     unet = denoiser.build_denoiser(8, 128)

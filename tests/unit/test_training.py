@@ -110,6 +110,14 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, stop_at: int, schedule: st
         assert torch.equal(mine, theirs)
 
 
+def test_the_learning_rate_rises_during_the_warm_up(updates: list[SimpleNamespace]) -> None:
+    fit(Problem(), recipe(schedule="constant_with_warmup", steps=6), "warm", warmup=4)
+    assert [update.rate for update in updates] == pytest.approx([0, 2.5e-3, 5e-3, 7.5e-3, 1e-2, 1e-2])
+    updates.clear()
+    fit(Problem(), recipe(schedule="cosine", steps=6), "cold")
+    assert updates[0].rate == 1e-2
+
+
 def test_stopped_before_the_first_checkpoint_starts_anew(tmp_path: Path) -> None:
     straight, again = Problem(), Problem()
     fit(straight, recipe(), "straight", straight.layer, log_every=4)

@@ -80,8 +80,10 @@ def settings(in_order=False, **values):
 
 
 def code(*modules):
-    """The package's files that a stage runs; Snakemake does not see imports."""
-    return sorted({file for module in modules for file in code_of(CODE, module)})
+    """The package's files that a stage runs, and the drawings; Snakemake does not see imports."""
+    found = sorted({file for module in modules for file in code_of(CODE, module)})
+    draws = str(CODE / "worlds" / "drawings.py") in found
+    return [*found, *([str(HERE / "assets/artists/drawings.zip")] if draws else [])]
 
 
 def sources(*names):

@@ -6,6 +6,7 @@ FIGURES = f"{OUT}/figures"
 FIGURES_OF = {
     "paper": ["digits-classifier", "digits-diffusion", "toy"],
     "own": [],
+    "artists": ["digits-classifier", "digits-diffusion", "toy"],
     "emoji": ["digits-classifier", "digits-diffusion", "swapped-condition", "toy"],
 }
 

@@ -103,7 +103,8 @@ rule teacher_scores:
             captions_per_concept=18,
         ),
     shell:
-        "python -m randcond.make_teacher.check --settings {params.settings:q} --threads {threads:q}"
+        f"python -m randcond.make_teacher.check --world {CONFIG.make_teacher.world}"
+        " --settings {params.settings:q} --threads {threads:q}"
         " --teacher {input.teacher:q} --evaluator {input.evaluator:q}"
         " --output {output.scores:q} --grid {output.grid:q} --log {log:q}"
 

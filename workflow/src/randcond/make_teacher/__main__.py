@@ -1,4 +1,4 @@
-"""Train the emoji world's teacher and evaluator from nothing; each part resumes when run again.
+"""Train a miniature world's teacher and evaluator from nothing; each part resumes when run again.
 
 autoencoder, text-encoder and evaluator come first, then denoiser, then assemble puts the teacher together.
 """
@@ -19,14 +19,25 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from randcond.jobs.files import atomic_path, sha256, write_json
 from randcond.jobs.stage import run_stage, set_threads
 from randcond.make_teacher import clip
-from randcond.make_teacher.autoencoder import AutoencoderProblem, build_autoencoder, measure_scale
-from randcond.make_teacher.denoiser import DenoiserProblem, build_denoiser, encode_scenes, encode_texts
+from randcond.make_teacher.autoencoder import (
+    AutoencoderProblem,
+    build_autoencoder,
+    measure_scale,
+    start_orthogonal,
+)
+from randcond.make_teacher.denoiser import (
+    DenoiserProblem,
+    build_denoiser,
+    encode_scenes,
+    encode_texts,
+    scenes_and_captions,
+)
+from randcond.make_teacher.material import MATERIAL, Material
 from randcond.teachers.noise import NOISE_SCHEDULE
 from randcond.training.checkpoint import Checkpoint
 from randcond.training.loop import Fitted, fit
-from randcond.worlds import emoji
 
-IMAGE_SIZE = 32
+_SCALED = 8192  # images, at most about, by which the latents are scaled
 
 
 def _fit(
@@ -40,26 +51,28 @@ def _fit(
     recipe.micro_batch = recipe.batch
     checkpoint = Checkpoint(arguments.checkpoint, {"settings": json.dumps(settings, sort_keys=True)})
     with checkpoint.lock():
-        return fit(problem, recipe, arguments.part, averaged, checkpoint)
+        return fit(problem, recipe, arguments.part, averaged, checkpoint, warmup=settings.get("warmup", 0))
 
 
 def _autoencoder(arguments: argparse.Namespace, settings: dict) -> None:
-    model = build_autoencoder(IMAGE_SIZE)
-    texts = [caption.text for caption in emoji.captions()]
+    world = MATERIAL[arguments.world]()
+    model = build_autoencoder(world.image_size, world.autoencoder_widths, world.latent_channels)
+    if world.orthogonal_start:
+        start_orthogonal(model)
     problem = AutoencoderProblem(
-        model, texts, emoji.real_images, settings["batch"], settings["kl_weight"], settings["seed"]
+        model, world.texts, world.varied_images, settings["batch"], settings["kl_weight"], settings["seed"]
     )
     fitted = _fit(arguments, settings, problem)
-    model.register_to_config(
-        scaling_factor=measure_scale(model.eval(), emoji.real_images(texts[::11], settings["seed"], varied=True))
-    )
+    images = world.varied_images(world.texts[:: max(11, len(world.texts) // _SCALED)], settings["seed"])
+    model.register_to_config(scaling_factor=measure_scale(model.eval(), images))
     _write(arguments.output, fitted, lambda folder: model.half().save_pretrained(folder))
 
 
 def _text_encoder(arguments: argparse.Namespace, settings: dict) -> None:
-    tokenizer = clip.build_tokenizer([caption.text for caption in emoji.captions()])
+    world = MATERIAL[arguments.world]()
+    tokenizer = clip.build_tokenizer(world.texts, world.vocabulary, world.context)
     towers = clip.TextEncoderTowers(clip.build_text_encoder(tokenizer))
-    fitted = _fit(arguments, settings, _clip_problem(towers, tokenizer, settings))
+    fitted = _fit(arguments, settings, _clip_problem(towers, tokenizer, world, settings))
 
     def write(folder: Path) -> None:
         towers.text_encoder.half().save_pretrained(folder / "text_encoder")
@@ -69,12 +82,13 @@ def _text_encoder(arguments: argparse.Namespace, settings: dict) -> None:
 
 
 def _evaluator(arguments: argparse.Namespace, settings: dict) -> None:
-    tokenizer = clip.build_tokenizer([caption.text for caption in emoji.captions()])
-    config = clip.evaluator_config(tokenizer)
+    world = MATERIAL[arguments.world]()
+    tokenizer = clip.build_tokenizer(world.texts, world.vocabulary, world.context)
+    config = clip.evaluator_config(tokenizer, world.evaluator_width)
     text_config = {key: value for key, value in config["text_cfg"].items() if key != "hf_tokenizer_name"}
     model = open_clip.CLIP(config["embed_dim"], config["vision_cfg"], text_config)
     model.logit_scale.requires_grad_(False)  # the problem has its own, copied back below
-    problem = _clip_problem(model, tokenizer, settings)
+    problem = _clip_problem(model, tokenizer, world, settings)
     fitted = _fit(arguments, settings, problem)
     model.logit_scale.data.copy_(problem.logit_scale.data)
 
@@ -91,30 +105,26 @@ def _evaluator(arguments: argparse.Namespace, settings: dict) -> None:
     _write(arguments.output, fitted, write)
 
 
-def _clip_problem(towers: nn.Module, tokenizer: CLIPTokenizer, settings: dict) -> clip.ClipProblem:
+def _clip_problem(towers: nn.Module, tokenizer: CLIPTokenizer, world: Material, settings: dict) -> clip.ClipProblem:
     def tokenize(texts: list[str]) -> torch.Tensor:
-        padded = tokenizer(texts, padding="max_length", truncation=True, max_length=clip.CONTEXT_LENGTH)
+        padded = tokenizer(texts, padding="max_length", truncation=True, max_length=world.context)
         return torch.tensor(padded["input_ids"])
 
+    batches = world.batches(world.meanings, settings["batch"], settings["colours"])
     return clip.ClipProblem(
-        *(towers, emoji.captions(), tokenize, emoji.real_images),
-        *(settings["batch"], settings["colours"], settings["seed"]),
+        *(towers, world.texts, tokenize, world.varied_images, batches), *(settings["batch"], settings["seed"])
     )
 
 
 def _denoiser(arguments: argparse.Namespace, settings: dict) -> None:
     autoencoder = AutoencoderKL.from_pretrained(arguments.autoencoder, dtype=torch.float32).eval()
     text_encoder, tokenizer = _load_text_encoder(arguments.text_encoder)
-    captions = emoji.captions()
-    meanings: dict[tuple[str, str], list[int]] = {}
-    for i, caption in enumerate(captions):
-        meanings.setdefault((caption.concept, caption.colour), []).append(i)
-    choices = [rows for rows in meanings.values() for _ in range(settings["scenes"])]
-    texts = [captions[rows[0]].text for rows in choices]
-    latents = encode_scenes(autoencoder, texts, emoji.real_images, settings["seed"])
-    states = encode_texts(text_encoder, tokenizer, [caption.text for caption in captions] + [""])
-    unet = build_denoiser(latents.shape[-1], states.shape[-1])
-    problem = DenoiserProblem(unet, latents, torch.tensor(choices), states, settings["batch"], settings["seed"])
+    world = MATERIAL[arguments.world]()
+    shown, choices, said = scenes_and_captions(world.texts, world.meanings, settings["scenes"])
+    latents = encode_scenes(autoencoder, shown, world.real_images, settings["seed"])
+    states = encode_texts(text_encoder, tokenizer, [*said, ""])
+    unet = build_denoiser(latents.shape[-1], states.shape[-1], latents.shape[1])
+    problem = DenoiserProblem(unet, latents, choices, states, settings["batch"], settings["seed"])
     fitted = _fit(arguments, settings, problem, averaged=unet)
     assert fitted.ema is not None
     fitted.ema.copy_to(unet.parameters())
@@ -179,6 +189,7 @@ def _main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--world", choices=MATERIAL, required=True)
     parser.add_argument("--settings", required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True)

@@ -13,17 +13,58 @@ from randcond.jobs.progress import Progress
 from randcond.jobs.seeding import numpy_generator
 from randcond.jobs.stage import run_stage, set_threads
 from randcond.make_teacher.autoencoder import reconstruct
+from randcond.make_teacher.material import MATERIAL, Material
+from randcond.scores import artists, named
 from randcond.scores.evaluator import Evaluator, class_logits
 from randcond.teachers.pipelines import decode, draw_latents, load_pipeline
 from randcond.worlds import emoji
+from randcond.worlds.drawings import Meaning
+from randcond.worlds.meanings import UNSEEN_PAIR, split_of_meaning, styles
+
+Named = tuple[str, str | None]  # a concept and, in a world of several, the artist
 
 
-def named_right(evaluator: Evaluator, classes: np.ndarray, images: torch.Tensor, concepts: list[str]) -> np.ndarray:
-    """bool (n,): does the evaluator name the concept of each uint8 image (n, 3, h, w)?"""
-    features = evaluator.features_of(images)
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    names = list(emoji.concepts())
-    return class_logits(unit, classes, evaluator.logit_scale).argmax(1) == [names.index(name) for name in concepts]
+def names_of(world: str, evaluator: Evaluator, images: torch.Tensor) -> list[Named]:
+    """As what the evaluator names each of the uint8 images (n, 3, h, w)."""
+    directions, scale = named.unit(evaluator.features_of(images)), evaluator.logit_scale
+    drawn_by: list[str | None] = [None] * len(images)
+    if world == "emoji":
+        logits = class_logits(directions, evaluator.class_features(emoji.captions()), scale)
+    else:
+        classes, names = artists.class_features(evaluator), list(styles())
+        logits = artists.concept_logits(directions, classes, scale)
+        drawn_by = [names[i] for i in artists.style_logits(directions, classes, scale).argmax(1)]
+    concepts = list(emoji.concepts())
+    return [(concepts[i], artist) for i, artist in zip(logits.argmax(1), drawn_by, strict=True)]
+
+
+def shares(asked: list[Meaning], found: list[Named]) -> dict[str, float]:
+    """In how many of the images all is right that was asked for.
+
+    Returns:
+        ``animals`` and ``rest``: the concept; ``style``: the artist, of those that a text names; ``unseen pair``:
+        both, of pairs that no student meets. What was not asked for has no number.
+    """
+    concept = np.array([meaning.concept == name for meaning, (name, _) in zip(asked, found, strict=True)])
+    style = np.array([meaning.artist == name for meaning, (_, name) in zip(asked, found, strict=True)])
+    animal = np.array([emoji.concepts()[meaning.concept] for meaning in asked])
+    styled = np.array([meaning.artist is not None for meaning in asked])
+    pair = np.array([split_of_meaning(meaning) == UNSEEN_PAIR for meaning in asked])
+    groups = {
+        "animals": concept[animal],
+        "rest": concept[~animal],
+        "style": style[styled],
+        UNSEEN_PAIR: (concept & style)[pair],
+    }
+    return {name: float(right.mean()) for name, right in groups.items() if len(right)}
+
+
+def choose(world: Material, of_each: int, seed: int) -> list[int]:
+    """Numbers of so many texts of each concept, by chance of all that the world is judged by."""
+    rng, of_concept = numpy_generator(seed), dict[str, list[int]]()
+    for i in world.judged:
+        of_concept.setdefault(world.meanings[i].concept, []).append(i)
+    return [rows[j] for rows in of_concept.values() for j in rng.choice(len(rows), of_each, replace=False)]
 
 
 def write_grid(path: Path, images: torch.Tensor, columns: int, zoom: int = 3) -> None:
@@ -40,19 +81,12 @@ def write_grid(path: Path, images: torch.Tensor, columns: int, zoom: int = 3) ->
 
 
 def _main(arguments: argparse.Namespace) -> None:
-    settings = json.loads(arguments.settings)
+    settings, world = json.loads(arguments.settings), MATERIAL[arguments.world]()
     set_threads(arguments.threads)
     evaluator, pipeline = Evaluator(arguments.evaluator), load_pipeline(arguments.teacher)
-    classes = evaluator.class_features(emoji.captions())
-    captions = emoji.captions()
-    animal = np.array(list(emoji.concepts().values()))
-    # templates and colours at random
-    rng, each = numpy_generator(settings["seed"]), settings["captions_per_concept"]
-    per_concept = len(captions) // len(animal)
-    picks = [i * per_concept + j for i in range(len(animal)) for j in rng.choice(per_concept, each, replace=False)]
-    chosen = [captions[i] for i in picks]
-    texts, concepts = [caption.text for caption in chosen], [caption.concept for caption in chosen]
-    real = emoji.real_images(texts, settings["seed"] + 10**6)
+    picks = choose(world, settings["captions_per_concept"], settings["seed"])
+    texts, asked = [world.texts[i] for i in picks], [world.meanings[i] for i in picks]
+    real = world.real_images(texts, settings["seed"] + 10**6)
     restored = torch.cat([reconstruct(pipeline.vae, part) for part in real.split(settings["batch"])])
     progress, samples = Progress("teacher's samples", len(texts), "images"), []
     for start in range(0, len(texts), settings["batch"]):
@@ -61,19 +95,18 @@ def _main(arguments: argparse.Namespace) -> None:
         samples.append(decode(pipeline, latents))
         progress.at(start + len(part))
     images = {"real": real, "reconstructed": restored, "sampled": torch.cat(samples)}
-    is_animal = np.repeat(animal, each)
     scores: dict[str, object] = {"settings": settings, "images": len(texts)}
     for name, group in images.items():
-        right = named_right(evaluator, classes, group, concepts)
-        scores[name] = {"animals": float(right[is_animal].mean()), "rest": float(right[~is_animal].mean())}
+        scores[name] = shares(asked, names_of(arguments.world, evaluator, group))
     error = (real.float() - restored.float()) / 127.5
     scores["reconstruction_error"] = float(error.square().mean())
     write_json(arguments.output, scores)
-    write_grid(arguments.grid, images["sampled"][:: each // 2], columns=18)
+    write_grid(arguments.grid, images["sampled"][:: settings["captions_per_concept"] // 2], columns=18)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--world", choices=MATERIAL, required=True)
     parser.add_argument("--settings", required=True)
     parser.add_argument("--threads", type=int, default=1)
     for option in ("--teacher", "--evaluator", "--output", "--grid"):

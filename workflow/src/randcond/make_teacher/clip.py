@@ -3,7 +3,7 @@
 They differ in seed, size, architecture and library, so that the evaluator does not grade its own homework.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import open_clip
@@ -14,15 +14,20 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 from randcond.jobs.seeding import generator, numpy_generator
-from randcond.make_teacher.autoencoder import RealImages
-from randcond.worlds.emoji import Caption
+from randcond.make_teacher.batches import Batches
+from randcond.make_teacher.material import RealImages
 
-CONTEXT_LENGTH = 16
 _BOS, _EOS = "<|startoftext|>", "<|endoftext|>"
 
 
-def build_tokenizer(texts: list[str], vocabulary: int = 1024) -> CLIPTokenizer:
-    """A CLIP tokenizer (byte-level BPE) whose merges are learned from ``texts``; every other text spells out."""
+def build_tokenizer(texts: Sequence[str], vocabulary: int = 1024, context: int = 16) -> CLIPTokenizer:
+    """A CLIP tokenizer (byte-level BPE) whose merges are learned from ``texts``; every other text spells out.
+
+    Args:
+        texts: Texts to learn from; in lower case, as the tokenizer reads them.
+        vocabulary: Tokens in all, about.
+        context: Tokens that a text is cut at.
+    """
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
@@ -32,11 +37,11 @@ def build_tokenizer(texts: list[str], vocabulary: int = 1024) -> CLIPTokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
     )
-    bpe.train_from_iterator(texts, trainer)
+    bpe.train_from_iterator((text.lower() for text in texts), trainer)
     learned = [merge for merge in _merges(bpe) if all(part for part in merge)]
     tokens = alphabet + [f"{letter}</w>" for letter in alphabet] + ["".join(merge) for merge in learned] + [_BOS, _EOS]
     vocab = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
-    return CLIPTokenizer(vocab=vocab, merges=learned, model_max_length=CONTEXT_LENGTH)
+    return CLIPTokenizer(vocab=vocab, merges=learned, model_max_length=context)
 
 
 def _merges(bpe: Tokenizer) -> list[tuple[str, str]]:
@@ -48,7 +53,7 @@ def _merges(bpe: Tokenizer) -> list[tuple[str, str]]:
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
-    """The teacher's text encoder: token states 16 x 128, projected to 128."""
+    """The teacher's text encoder: token states (context, 128), projected to 128."""
     return CLIPTextModelWithProjection(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -56,7 +61,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
             intermediate_size=512,
             num_hidden_layers=4,
             num_attention_heads=4,
-            max_position_embeddings=CONTEXT_LENGTH,
+            max_position_embeddings=tokenizer.model_max_length,
             projection_dim=128,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -65,13 +70,13 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
     )
 
 
-def evaluator_config(tokenizer: CLIPTokenizer) -> dict:
+def evaluator_config(tokenizer: CLIPTokenizer, width: int = 20) -> dict:
     """open_clip's model configuration of the evaluator: a small ResNet at 64 x 64 and a text transformer."""
     return {
         "embed_dim": 160,
-        "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 20},
+        "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": width},
         "text_cfg": {
-            "context_length": CONTEXT_LENGTH,
+            "context_length": tokenizer.model_max_length,
             "vocab_size": len(tokenizer),
             "hf_tokenizer_name": ".",
             "width": 96,
@@ -99,55 +104,42 @@ class TextEncoderTowers(nn.Module):
 class ClipProblem(nn.Module):
     """CLIP's contrastive loss on batches in which no two captions mean the same picture.
 
-    The fewer colours a batch has, the more the concepts must tell its pictures apart; with few of them the image
-    tower's batch statistics vary from step to step, and it is of no use afterwards.
-
     Args:
         towers: A module (ours or open_clip's) with ``encode_image`` and ``encode_text``.
-        captions: The world's captions.
-        tokenize: Texts -> token ids (n, 16).
-        real_images: The world's ``real_images``.
+        texts: The world's texts.
+        tokenize: Texts -> token ids (n, context).
+        real_images: Real scenes of texts.
+        batches: Which texts stand together in a batch.
         batch: Pairs a step.
-        colours: Background colours in a batch, drawn anew at every step.
         seed: Seed of this training.
     """
 
     def __init__(
         self,
         towers: Any,
-        captions: tuple[Caption, ...],
+        texts: Sequence[str],
         tokenize: Callable[[list[str]], torch.Tensor],
         real_images: RealImages,
+        batches: Batches,
         batch: int,
-        colours: int,
         seed: int,
     ) -> None:
         super().__init__()
         self.towers = towers
         self.logit_scale = nn.Parameter(torch.tensor(2.66))
-        self._real_images, self._batch, self._in_batch, self._seed = real_images, batch, colours, seed
-        self._tokens = tokenize([caption.text for caption in captions])
-        self._texts = [caption.text for caption in captions]
-        self._meanings: dict[tuple[str, str], list[int]] = {}
-        for i, caption in enumerate(captions):
-            self._meanings.setdefault((caption.concept, caption.colour), []).append(i)
-        self._keys = list(self._meanings)
-        self._colours = sorted({colour for _, colour in self._keys})
+        self._texts, self._tokenize, self._real_images = texts, tokenize, real_images
+        self._batches, self._batch, self._seed = batches, batch, seed
 
     def forward(self, step: int, rows: slice) -> dict[str, torch.Tensor]:
         """The loss of the whole batch; a contrastive loss has no meaning on a part of it."""
         if rows != slice(0, self._batch):
             raise ValueError("the contrastive loss needs its whole batch in one piece")
-        rng = numpy_generator(self._seed, step)
-        colours = rng.choice(self._colours, self._in_batch, replace=False)
-        keys = [key for key in self._keys if key[1] in colours]
-        chosen = rng.choice(len(keys), self._batch, replace=False)
-        picks = [int(rng.choice(self._meanings[keys[k]])) for k in chosen]
-        images = self._real_images([self._texts[i] for i in picks], self._seed, step * self._batch, varied=True)
+        texts = [self._texts[i] for i in self._batches(numpy_generator(self._seed, step))]
+        images = self._real_images(texts, self._seed, step * self._batch)
         image = F.normalize(self.towers.encode_image(self._augment(images, step)), dim=-1)
-        text = F.normalize(self.towers.encode_text(self._tokens[picks]), dim=-1)
+        text = F.normalize(self.towers.encode_text(self._tokenize(texts)), dim=-1)
         logits = self.logit_scale.exp().clamp(max=100) * image @ text.T
-        target = torch.arange(len(picks))
+        target = torch.arange(len(texts))
         loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         return {"loss": loss, "right": (logits.argmax(1) == target).float().mean()}
 

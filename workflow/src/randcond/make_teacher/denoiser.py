@@ -1,5 +1,8 @@
 """Train the teacher's UNet from nothing on real scenes: plain noise prediction with classifier-free guidance."""
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import nn
@@ -7,17 +10,21 @@ from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from randcond.jobs.seeding import generator, numpy_generator
-from randcond.make_teacher.autoencoder import RealImages, to_unit
+from randcond.make_teacher.autoencoder import to_unit
+from randcond.make_teacher.material import RealImages
 from randcond.teachers.noise import NOISE_SCHEDULE
+from randcond.worlds.drawings import Meaning
 
 
-def build_denoiser(latent_size: int, text_width: int) -> UNet2DConditionModel:
+def build_denoiser(latent_size: int, text_width: int, channels: int = 4) -> UNet2DConditionModel:
     """SD v1.4's block layout (3 CrossAttnDown + Down, 2 layers a block, mid block) at 3/32 of its widths.
 
     Heads and norm groups are 3, so that the widths of the C-* students (4/5, 7/10, 3/5, 1/2) divide as SD's do.
     """
     return UNet2DConditionModel(
         sample_size=latent_size,
+        in_channels=channels,
+        out_channels=channels,
         block_out_channels=(30, 60, 120, 120),
         layers_per_block=2,
         cross_attention_dim=text_width,
@@ -26,11 +33,34 @@ def build_denoiser(latent_size: int, text_width: int) -> UNet2DConditionModel:
     )
 
 
+def scenes_and_captions(
+    texts: Sequence[str], meanings: Sequence[Meaning], scenes: int
+) -> tuple[list[str], torch.Tensor, list[str]]:
+    """What the denoiser is shown: for each meaning so many scenes, and as many captions as the rarest meaning has.
+
+    Args:
+        texts: The world's texts.
+        meanings: What each says.
+        scenes: Scenes of each meaning.
+
+    Returns:
+        A text of each scene; for each scene the indices of its captions, (scenes in all, captions); the captions.
+    """
+    rows: dict[Meaning, list[int]] = {}
+    for i, meaning in enumerate(meanings):
+        rows.setdefault(meaning, []).append(i)
+    fewest = min(map(len, rows.values()))
+    spread = [[said[k * len(said) // fewest] for k in range(fewest)] for said in rows.values()]
+    used = {row: i for i, row in enumerate(sorted(itertools.chain.from_iterable(spread)))}
+    choices = torch.tensor([[used[row] for row in said] for said in spread for _ in range(scenes)])
+    return [texts[said[0]] for said in spread for _ in range(scenes)], choices, [texts[row] for row in used]
+
+
 @torch.no_grad()
 def encode_scenes(
     autoencoder: AutoencoderKL, texts: list[str], real_images: RealImages, seed: int, batch: int = 64
 ) -> torch.Tensor:
-    """One scaled latent (float32) for each text's real scene; shape (len(texts), 4, h, w)."""
+    """One scaled latent (float32) for each text's real scene; shape (len(texts), channels, h, w)."""
     latents = []
     for first in range(0, len(texts), batch):
         images = to_unit(real_images(texts[first : first + batch], seed, first))
@@ -42,7 +72,7 @@ def encode_scenes(
 def encode_texts(
     text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: list[str], batch: int = 256
 ) -> torch.Tensor:
-    """Token states (len(texts), 16, 128) as StableDiffusionPipeline makes them."""
+    """Token states (len(texts), context, width) as StableDiffusionPipeline makes them."""
     states = []
     for first in range(0, len(texts), batch):
         tokens = tokenizer(
@@ -61,9 +91,9 @@ class DenoiserProblem(nn.Module):
 
     Args:
         unet: The UNet to train.
-        latents: Scaled latents of scenes, (n, 4, h, w).
+        latents: Scaled latents of scenes, (n, channels, h, w).
         choices: For each scene the indices into ``states`` of the captions that describe it, (n, captions).
-        states: Encoded captions, (m, 16, width); the last one is the empty text's.
+        states: Encoded captions, (m, context, width); the last one is the empty text's.
         batch: Latents a step.
         seed: Seed of this training.
     """

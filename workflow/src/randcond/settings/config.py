@@ -26,7 +26,7 @@ class Config(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$"), AfterValidator(_no_assets)] = "emoji"
     """Name of the world's folder in ``results/``."""
-    world: Literal["emoji", "paper", "own"] = "emoji"
+    world: Literal["emoji", "artists", "paper", "own"] = "emoji"
     """Where texts and real images come from, and how samples are scored."""
     teacher: str = "workflow/assets/emoji/teacher"
     """Folder of the teacher, a diffusers pipeline; or one ``.safetensors`` file with all its weights."""
@@ -74,7 +74,7 @@ class Config(Section):
     model_card: ModelCard = ModelCard()
     """What the card of a student says of its teacher (``make model``)."""
     make_teacher: MakeTeacher = MakeTeacher()
-    """Training of the emoji world's teacher and evaluator (``config/teacher.yaml``)."""
+    """Training of a miniature world's teacher and evaluator (``config/teacher.yaml``, ``artists-teacher.yaml``)."""
 
     @property
     def teacher_folder(self) -> str:

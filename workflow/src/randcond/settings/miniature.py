@@ -1,6 +1,6 @@
-"""Settings of what the emoji world adds: the training of its teacher and evaluator, and the paper's small figures."""
+"""Settings of the miniature worlds: how teacher and evaluator are trained, and the paper's small figures."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -8,7 +8,7 @@ from randcond.settings.fields import Above0, Positive, Section, Seed
 
 
 class Training(Section):
-    """One of the trainings that make the emoji world's teacher and evaluator."""
+    """One of the trainings that make a world's teacher and evaluator."""
 
     steps: Positive
     """Optimiser steps."""
@@ -25,6 +25,8 @@ class AutoencoderTraining(Training):
 
     kl_weight: float = Field(default=2e-6, ge=0)
     """Weight of the latents' KL divergence."""
+    warmup: int = Field(default=0, ge=0)
+    """First steps, in which the learning rate rises."""
 
 
 class ContrastiveTraining(Training):
@@ -48,6 +50,8 @@ class DenoiserTraining(Training):
 class MakeTeacher(Section):
     """How the shipped teacher and evaluator were made."""
 
+    world: Literal["emoji", "artists"] = "emoji"
+    """The world that they know."""
     autoencoder: AutoencoderTraining = AutoencoderTraining(steps=4500, batch=32, learning_rate=2e-3, seed=0)
     """The autoencoder."""
     text_encoder: ContrastiveTraining = ContrastiveTraining(steps=1500, batch=64, colours=2, learning_rate=1e-3, seed=1)

@@ -89,6 +89,7 @@ def fit(
     accelerator: Accelerator | None = None,
     log_every: int = 20,
     after_step: Callable[[int, MovingAverage | None], None] | None = None,
+    warmup: int = 0,
 ) -> Fitted:
     """Train the parameters of ``problem`` that require gradients, with AdamW.
 
@@ -102,6 +103,7 @@ def fit(
         accelerator: Device, processes and precision; a plain one by default.
         log_every: Steps that one entry of the history averages over.
         after_step: Called after every step with the number of steps done and the moving average, in every process.
+        warmup: First steps, in which the learning rate rises to the recipe's.
 
     Raises:
         UserError: If a loss or the weights stop being finite numbers, if the loss explodes (the state is kept as
@@ -111,7 +113,10 @@ def fit(
     parameters = [p for p in problem.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
     schedule = get_scheduler(
-        recipe.schedule, optimizer, num_warmup_steps=0, num_training_steps=recipe.steps, num_cycles=recipe.cycles
+        *(recipe.schedule, optimizer),
+        num_warmup_steps=warmup,
+        num_training_steps=recipe.steps,
+        num_cycles=recipe.cycles,
     )
     ema = MovingAverage(averaged.parameters(), decay=recipe.ema) if averaged is not None and recipe.ema else None
     wrapped, optimizer = accelerator.prepare(problem, optimizer)

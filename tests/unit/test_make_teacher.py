@@ -1,0 +1,91 @@
+"""What the trainings of a world's teacher are made of."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from randcond.make_teacher.autoencoder import build_autoencoder, start_orthogonal
+from randcond.make_teacher.batches import of_concepts_or_artists
+from randcond.make_teacher.check import choose, shares
+from randcond.make_teacher.denoiser import scenes_and_captions
+from randcond.make_teacher.material import MATERIAL, Material
+from randcond.worlds.drawings import Meaning
+from randcond.worlds.meanings import held_out_pairs
+
+
+@pytest.fixture(scope="module")
+def world() -> Material:
+    return MATERIAL["artists"]()
+
+
+def test_no_two_texts_of_a_batch_fit_the_same_picture(world: Material) -> None:
+    draw, kinds = of_concepts_or_artists(world.meanings, 64, colours=2), Counter[int]()
+    for seed in range(20):
+        said = [world.meanings[i] for i in draw(np.random.default_rng(seed))]
+        assert len(said) == 64
+        assert len({meaning.colour for meaning in said}) <= 2
+        of_each = Counter(meaning.concept for meaning in said)
+        kinds[len(of_each)] += 1
+        if len(of_each) < 64:  # the same concept by several artists: each is named, and none twice
+            assert set(of_each.values()) == {4}
+            assert None not in {meaning.artist for meaning in said}
+            assert len(set(said)) == 64
+        else:
+            assert 16 < sum(meaning.artist is None for meaning in said) < 48
+    assert set(kinds) == {16, 64}
+    assert min(kinds.values()) > 3
+
+
+def test_images_pass_whole_through_an_autoencoder_that_starts_orthogonal() -> None:
+    torch.manual_seed(0)
+    model = build_autoencoder(16, (8, 16, 16), 8).eval()
+    start_orthogonal(model)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d) and name.endswith(".conv2"):
+            assert not module.weight.any()
+        elif isinstance(module, nn.Conv2d) and name != "quant_conv":
+            rows = module.weight.flatten(1)
+            short = rows @ rows.T if rows.shape[0] <= rows.shape[1] else rows.T @ rows
+            torch.testing.assert_close(short, torch.eye(len(short)), atol=1e-5, rtol=0)
+    images = torch.randn(4, 3, 16, 16)
+    posterior = model.encode(images).latent_dist
+    assert float(posterior.logvar.detach().mean()) == pytest.approx(-6, abs=0.2)
+    block, hidden = model.encoder.down_blocks[0].resnets[0], torch.randn(2, 8, 16, 16)
+    torch.testing.assert_close(block(hidden, None), hidden)
+
+
+@pytest.mark.parametrize("name", MATERIAL)
+def test_every_caption_of_a_scene_says_what_it_shows(name: str) -> None:
+    world = MATERIAL[name]()
+    meaning_of = dict(zip(world.texts, world.meanings, strict=True))
+    shown, choices, captions = scenes_and_captions(world.texts, world.meanings, 2)
+    assert len(shown) == len(choices) == 2 * len(set(world.meanings))
+    assert len(set(captions)) == len(captions) == choices.unique().numel()
+    for row in range(0, len(shown), 97):
+        said = {meaning_of[captions[i]] for i in choices[row]}
+        assert said == {meaning_of[shown[row]]}
+        assert len(choices[row].unique()) == choices.shape[1]
+
+
+def test_texts_that_a_teacher_is_judged_by(world: Material) -> None:
+    picks = choose(world, 3, seed=1)
+    assert set(Counter(world.meanings[i].concept for i in picks).values()) == {3}
+    assert set(picks) <= set(world.judged)
+    assert choose(world, 3, seed=1) == picks != choose(world, 3, seed=2)
+
+
+def test_shares_of_images_that_are_right() -> None:
+    concept, artist = sorted(held_out_pairs())[0]
+    asked = [
+        *(Meaning("tiger", "red"), Meaning("tiger", "red", "noto"), Meaning("car", "red"), Meaning("car", "red")),
+        *(Meaning(concept, "red", artist), Meaning(concept, "red", artist)),
+    ]
+    found = [
+        *(("tiger", "noto"), ("lion", "noto"), ("car", None), ("bus", None)),
+        *((concept, artist), (concept, "another")),
+    ]
+    assert shares(asked, found) == {"animals": 0.5, "rest": 0.75, "style": 2 / 3, "unseen pair": 0.5}
+    assert shares(asked[:1], found[:1]) == {"animals": 1}

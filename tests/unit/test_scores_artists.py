@@ -1,0 +1,84 @@
+"""Scores of the artists' world, from features of which it is known what they show."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from randcond.scores import artists as scores
+from randcond.scores.named import unit
+from randcond.worlds import artists
+from randcond.worlds.emoji import concepts
+from randcond.worlds.meanings import UNSEEN_PAIR, artists_of, meanings, parse, styles
+
+PROMPTS, SETTINGS = 333, {"batch": 8, "bootstrap": 2, "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def classes() -> np.ndarray:
+    return unit(np.random.default_rng(0).normal(size=(len(meanings()), 64)).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def prompts() -> pd.DataFrame:
+    return artists.evaluation({"evaluation": PROMPTS, "seed": 0})
+
+
+def reference(classes: np.ndarray) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    return {
+        "classes": classes,
+        "prompts": unit(rng.normal(size=(PROMPTS, 64))),
+        "images": unit(rng.normal(size=(2 * PROMPTS, 64))),
+        "logit_scale": np.array([50.0]),
+    }
+
+
+def split(classes: np.ndarray, prompts: pd.DataFrame, drawn: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> dict:
+    monkeypatch.setattr(scores, "features", lambda *arguments: {"images": drawn})
+    return scores.splits([Path("evaluator")], [Path("images.zip")], reference(classes), prompts, SETTINGS)
+
+
+def test_logits_are_the_best_match(classes: np.ndarray) -> None:
+    directions = unit(np.random.default_rng(2).normal(size=(5, 64)))
+    by_concept, by_style = (f(directions, classes, 3.0) for f in (scores.concept_logits, scores.style_logits))
+    assert by_concept.shape == (5, len(concepts()))
+    assert by_style.shape == (5, len(styles()))
+    for i, direction in enumerate(directions):
+        cosines = {meaning: 3 * float(direction @ classes[k]) for k, meaning in enumerate(meanings())}
+        lions = max(value for meaning, value in cosines.items() if meaning.concept == "lion")
+        assert by_concept[i, list(concepts()).index("lion")] == pytest.approx(lions)
+        outlined = max(value for meaning, value in cosines.items() if meaning.artist == "openmoji")
+        assert by_style[i, list(styles()).index("openmoji")] == pytest.approx(outlined)
+
+
+def test_what_was_asked_for_is_right(
+    classes: np.ndarray, prompts: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [parse(text) for text in prompts["text"]]
+    drawn = np.stack([classes[meanings().index(meaning)] for meaning in asked])
+    found = split(classes, prompts, drawn, monkeypatch)
+    assert list(found) == ["all", "seen", "unseen", UNSEEN_PAIR]
+    for name, of_split in found.items():
+        assert of_split["metrics"]["named"]["value"] == of_split["metrics"]["style"]["value"] == 1
+        assert of_split["count"] == (len(prompts) if name == "all" else (prompts["split"] == name).sum())
+        assert of_split["reference_count"] == 2 * of_split["count"]
+
+
+def test_styles_are_judged_where_one_was_asked_for(
+    classes: np.ndarray, prompts: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, wrong = [], 0
+    asked = [parse(text) for text in prompts["text"]]
+    for i, meaning in enumerate(asked):
+        if meaning.artist and i % 3 == 0:  # another artist drew it
+            wrong += 1
+            meaning = replace(meaning, artist=next(a for a in artists_of(meaning.concept) if a != meaning.artist))
+        rows.append(meanings().index(meaning))
+    metrics = split(classes, prompts, classes[rows], monkeypatch)["all"]["metrics"]
+    styled = sum(meaning.artist is not None for meaning in asked)
+    assert metrics["named"]["value"] == 1
+    assert metrics["style"]["value"] == pytest.approx(1 - wrong / styled)
+    assert metrics["style"]["error95"] > 0

@@ -1,0 +1,102 @@
+"""Scores of the artists' world: its evaluator, a small CLIP, names concept and style.
+
+Beside seen and unseen concepts stand pairs of a seen concept and an artist which were never together ("unseen pair").
+Of prompts that name an artist, a split says in how many samples the style is right.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from randcond.scores import named
+from randcond.scores.evaluator import Evaluator
+from randcond.scores.metrics import error95
+from randcond.worlds.drawings import Meaning
+from randcond.worlds.emoji import concepts
+from randcond.worlds.grammars import texts
+from randcond.worlds.meanings import UNSEEN_PAIR, meanings, parse, styles
+
+
+def class_features(evaluator: Evaluator) -> np.ndarray:
+    """Normalised mean text feature of each of ``meanings()``, over its clean sentences: (meanings, width)."""
+    sentences = texts("clean")
+    features = evaluator.text_features([sentence.text for sentence in sentences])
+    number = {meaning: i for i, meaning in enumerate(meanings())}
+    sums = np.zeros((len(number), features.shape[1]), np.float32)
+    np.add.at(sums, [number[sentence.meaning] for sentence in sentences], features)
+    return named.unit(sums)
+
+
+def concept_logits(directions: np.ndarray, classes: np.ndarray, logit_scale: float) -> np.ndarray:
+    """Logits (images, concepts): the best match of a concept over colours and artists, and those left open.
+
+    Args:
+        directions: Normalised image features, (images, width).
+        classes: As of :func:`class_features`.
+        logit_scale: The model's.
+    """
+    return _best(directions, classes, logit_scale, [meaning.concept for meaning in meanings()], concepts())
+
+
+def style_logits(directions: np.ndarray, classes: np.ndarray, logit_scale: float) -> np.ndarray:
+    """Logits (images, artists), in ``styles()``' order: the best match of an artist over all that it has drawn."""
+    return _best(directions, classes, logit_scale, [meaning.artist for meaning in meanings()], styles())
+
+
+def _best(
+    directions: np.ndarray, classes: np.ndarray, scale: float, said: Sequence[str | None], names: Iterable[str]
+) -> np.ndarray:
+    cosines, of = directions @ classes.T, np.array([name or "" for name in said])
+    return scale * np.stack([cosines[:, of == name].max(1) for name in names], axis=1)
+
+
+def reference(
+    evaluators: Sequence[Path], images: Sequence[Path], prompts: pd.DataFrame, settings: dict[str, Any]
+) -> dict[str, np.ndarray]:
+    """Features of the real images, and of what the evaluator compares images with: classes and prompts."""
+    evaluator = Evaluator(evaluators[0])
+    return named.reference(evaluator, images, prompts, settings) | {"classes": class_features(evaluator)}
+
+
+def features(evaluators: Sequence[Path], images: Sequence[Path], batch: int) -> dict[str, np.ndarray]:
+    """The evaluator's features of the images of the zips."""
+    return {"images": Evaluator(evaluators[0]).image_features(list(images), batch)}
+
+
+def splits(
+    evaluators: Sequence[Path],
+    images: Sequence[Path],
+    reference: dict[str, np.ndarray],
+    prompts: pd.DataFrame,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Scores of all, seen, unseen and never paired prompts' samples; ``style`` where prompts of a split name one.
+
+    Raises:
+        UserError: If there is not one sample a prompt, or a feature is not finite.
+    """
+    drawn = features(evaluators, images, settings["batch"])["images"]
+    named.check(drawn, images, reference, len(prompts))
+    asked: list[Meaning] = [parse(text) for text in prompts["text"]]
+    found = (named.unit(drawn), reference["classes"], float(reference["logit_scale"][0]))
+    logits, names = concept_logits(*found), list(concepts())
+    wanted = np.array([names.index(meaning.concept) for meaning in asked])
+    artists = np.array([list(styles()).index(meaning.artist) if meaning.artist else -1 for meaning in asked])
+    in_style = style_logits(*found).argmax(1) == artists
+    scores = {}
+    for split, chosen in named.rows_of_splits(prompts, ("seen", "unseen", UNSEEN_PAIR)).items():
+        if chosen.sum() < 2 and split == UNSEEN_PAIR:  # few prompts may hold none
+            continue
+        scores[split] = named.scores(drawn, reference, logits, wanted, chosen, settings)
+        styled = in_style[chosen & (artists >= 0)]
+        if len(styled):
+            error = error95(_mean_of(styled), len(styled), settings["bootstrap"], settings["seed"])
+            scores[split]["metrics"]["style"] = {"value": float(styled.mean()), "error95": error}
+    return scores
+
+
+def _mean_of(values: np.ndarray) -> Any:
+    return lambda rows: float(values[rows].mean())
