@@ -157,13 +157,13 @@ def _digits() -> Iterator[tuple[str, tuple[torch.nn.Module, float]]]:
 
     shown = digits.load().take(torch.arange(40))
     with digits.seeded(0):
-        network = torch.nn.Linear(digits.PIXELS, len(digits.NAMES))
+        network = torch.nn.Linear(shown.images.shape[1], len(digits.NAMES))
         denoiser = digits_diffusion.Denoiser(32, 2)
         encoder = digits_diffusion.TextEncoder()
     targets = digits.one_hot(shown.labels)
     yield "digits, classifier", (digits.Classification(network, shown.images, targets, 4.0, BATCH, 0), 2e-3)
     names = [digits.NAMES[label] for label in shown.labels.tolist()]
-    problem = digits_diffusion.Denoising(denoiser, encoder, shown.images, names, None, None, BATCH, 0)
+    problem = digits_diffusion.Denoising(denoiser, encoder, shown.halved().images, names, None, None, BATCH, 0)
     yield "digits, diffusion", (problem, 1e-3)
 
 

@@ -24,7 +24,9 @@ def world() -> Material:
 def test_no_two_texts_of_a_batch_fit_the_same_picture(world: Material) -> None:
     draw, kinds = of_concepts_or_artists(world.meanings, 64, colours=2), Counter[int]()
     for seed in range(20):
-        said = [world.meanings[i] for i in draw(np.random.default_rng(seed))]
+        once, again = ([world.meanings[i] for i in rows] for rows in draw(np.random.default_rng(seed)))
+        assert once == again
+        said = once
         assert len(said) == 64
         assert len({meaning.colour for meaning in said}) <= 2
         of_each = Counter(meaning.concept for meaning in said)

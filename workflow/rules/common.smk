@@ -49,6 +49,11 @@ RULES = os.path.relpath(workflow.current_basedir.get_path_or_uri(secret_free=Tru
 HERE = Path(RULES).parent  # the folder workflow/
 CODE = HERE / "src" / "randcond"
 WORLD = f"worlds.{CONFIG.world}"  # its module
+# files that belong to a module, too large to lie beside it
+READ = {
+    f"{CODE}/worlds/drawings.py": f"{HERE}/assets/artists/drawings.zip",
+    f"{CODE}/figures/digits.py": f"{HERE}/assets/mnist/digits.npz",
+}
 
 # Jobs run with Snakemake's own Python. They depend neither on the number of cores around them nor on the network.
 # `exec`: a rule is one command, which takes the shell's place, so that it is told of signals and of Snakemake's end.
@@ -80,10 +85,9 @@ def settings(in_order=False, **values):
 
 
 def code(*modules):
-    """The package's files that a stage runs, and the drawings; Snakemake does not see imports."""
+    """The package's files that a stage runs, and what these read; Snakemake does not see imports."""
     found = sorted({file for module in modules for file in code_of(CODE, module)})
-    draws = str(CODE / "worlds" / "drawings.py") in found
-    return [*found, *([str(HERE / "assets/artists/drawings.zip")] if draws else [])]
+    return [*found, *(data for reader, data in READ.items() if reader in found)]
 
 
 def sources(*names):

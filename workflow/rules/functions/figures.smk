@@ -1,4 +1,4 @@
 def figure_settings(section):
-    """A figure's own settings and the seeds that all figures share."""
+    """A figure's own settings and, where it has no own seeds, those that figures share."""
     own = getattr(CONFIG.figures, section).model_dump()
-    return settings(**own, seeds=CONFIG.figures.seeds)
+    return settings(**{"seeds": CONFIG.figures.seeds} | own)

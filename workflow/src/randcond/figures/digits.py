@@ -1,32 +1,35 @@
-"""Real handwritten digits (scikit-learn's, 8 x 8) and small classifiers of them."""
+"""Real handwritten digits, 10,000 of MNIST's as the project ships them, and small classifiers of them."""
 
+import math
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.nn import functional as F
 
 from randcond.figures.output import FigureScore
+from randcond.jobs.errors import UserError, reason
 from randcond.jobs.seeding import numpy_generator
 from randcond.training.loop import fit
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LEFT_OUT = NAMES.index("three")
-SIDE = 8
-PIXELS = SIDE * SIDE
+SHIPPED = Path(__file__).parents[3] / "assets" / "mnist" / "digits.npz"
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Images in [-1, 1], float32 (n, 64), and which digit each is, int64 (n,)."""
+    """Images in [-1, 1], float32 (n, pixels), and which digit each is, int64 (n,)."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -42,6 +45,12 @@ class Digits:
         """All but one of the ten."""
         return self.take(self.labels != digit)
 
+    def halved(self) -> "Digits":
+        """The same at half the side's length, each pixel the mean of four."""
+        side = math.isqrt(self.images.shape[1])
+        small = F.avg_pool2d(self.images.reshape(-1, 1, side, side), 2)
+        return Digits(small.flatten(1), self.labels)
+
     def split(self, share: float, seed: int) -> tuple["Digits", "Digits"]:
         """The rest, and ``share`` of every digit, drawn from ``seed``."""
         rows = np.arange(len(self))
@@ -50,9 +59,18 @@ class Digits:
 
 
 def load() -> Digits:
-    """The 1,797 digits that scikit-learn carries."""
-    images, labels = load_digits(return_X_y=True)
-    return Digits(torch.from_numpy(images / 8 - 1).float(), torch.from_numpy(labels).long())
+    """The 10,000 digits that the project ships, 28 x 28 pixels.
+
+    Raises:
+        UserError: If their file is missing or damaged.
+    """
+    try:
+        with np.load(SHIPPED, allow_pickle=False) as stored:
+            images, labels = stored["images"], stored["labels"]
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+        raise UserError(f"{SHIPPED}: cannot be read ({reason(error)}); check the project out anew") from None
+    pixels = torch.from_numpy(images.reshape(len(images), -1)).float() / 127.5 - 1
+    return Digits(pixels, torch.from_numpy(labels).long())
 
 
 class Classification(nn.Module):
@@ -60,7 +78,7 @@ class Classification(nn.Module):
 
     Args:
         network: Images to logits.
-        images: (n, 64).
+        images: (n, pixels).
         targets: Class probabilities, (n, 10): of a teacher at the same temperature, or 0 and 1.
         temperature: Divides the logits; the loss is multiplied by its square, as in that paper.
         batch: Images a step.
@@ -101,7 +119,7 @@ def train_classifier(
     """A network with two hidden layers of ``width``, trained from weights drawn from ``seed``.
 
     Args:
-        images: (n, 64).
+        images: (n, pixels).
         targets: Class probabilities, (n, 10).
         width: Units of a hidden layer.
         recipe: ``steps``, ``batch`` and ``learning_rate``.
@@ -109,9 +127,10 @@ def train_classifier(
         name: Shown in progress lines.
         temperature: See :class:`Classification`.
     """
+    pixels = images.shape[1]
     with seeded(seed):
         network = nn.Sequential(
-            *(nn.Linear(PIXELS, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, len(NAMES)))
+            *(nn.Linear(pixels, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, len(NAMES)))
         )
     problem = Classification(network, images, targets, temperature, recipe["batch"], seed)
     fit(problem, plain_recipe(recipe), name)

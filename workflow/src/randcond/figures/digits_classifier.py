@@ -1,6 +1,6 @@
 """Figure 2, classifiers: a student that never saw a "3" recognises it, if its teacher's soft targets taught it.
 
-The experiment of Hinton et al. (2015), section 3, on scikit-learn's digits. A teacher learns all ten; a student
+The experiment of Hinton et al. (2015), section 3, on MNIST's digits. A teacher learns all ten; a student
 learns the teacher's soft targets on the same images without any "3". The bias of the class it never saw comes out
 far too low; as in that paper it is then raised until all digits together are recognised best, here on images apart
 from those that are reported. A student of hard labels gets the same treatment.

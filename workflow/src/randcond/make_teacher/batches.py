@@ -8,7 +8,8 @@ import numpy as np
 from randcond.worlds.drawings import Meaning
 
 Key = TypeVar("Key", bound=Hashable)
-Batches = Callable[[np.random.Generator], list[int]]  # a step's random numbers -> indices of its texts
+# a step's random numbers -> indices of the batch's texts, and maybe of others that say the same
+Batches = Callable[[np.random.Generator], list[list[int]]]
 
 _ARTISTS = 4  # that draw the same concept in a batch which is to tell artists apart
 
@@ -27,11 +28,11 @@ def of_concepts(meanings: Sequence[Meaning], batch: int, colours: int) -> Batche
     rows = _by((meaning.concept, meaning.colour) for meaning in meanings)
     keys, all_colours = list(rows), sorted({meaning.colour for meaning in meanings})
 
-    def draw(rng: np.random.Generator) -> list[int]:
+    def draw(rng: np.random.Generator) -> list[list[int]]:
         chosen_colours = rng.choice(all_colours, colours, replace=False)
         usable = [key for key in keys if key[1] in chosen_colours]
         chosen = rng.choice(len(usable), batch, replace=False)
-        return [int(rng.choice(rows[usable[k]])) for k in chosen]
+        return [[int(rng.choice(rows[usable[k]])) for k in chosen]]
 
     return draw
 
@@ -39,7 +40,8 @@ def of_concepts(meanings: Sequence[Meaning], batch: int, colours: int) -> Batche
 def of_concepts_or_artists(meanings: Sequence[Meaning], batch: int, colours: int) -> Batches:
     """By chance either different concepts, half of them by an artist who is named, or few by four artists each.
 
-    A text that leaves the artist open fits every artist's picture, so it never stands beside another of its concept.
+    Each meaning is said twice, in other words. A text that leaves the artist open fits every artist's picture, so
+    it never stands beside another of its concept.
 
     Args:
         meanings: What each text says; every concept is drawn by four artists or more.
@@ -50,7 +52,7 @@ def of_concepts_or_artists(meanings: Sequence[Meaning], batch: int, colours: int
     concepts, all_colours = (sorted({getattr(m, name) for m in meanings}) for name in ("concept", "colour"))
     drawn_by = {concept: sorted({m.artist for m in rows if m.concept == concept and m.artist}) for concept in concepts}
 
-    def draw(rng: np.random.Generator) -> list[int]:
+    def draw(rng: np.random.Generator) -> list[list[int]]:
         chosen_colours = rng.choice(all_colours, colours, replace=False)
         by_artists = rng.random() < 0.5
         picked = rng.choice(concepts, batch // _ARTISTS if by_artists else batch, replace=False)
@@ -63,7 +65,7 @@ def of_concepts_or_artists(meanings: Sequence[Meaning], batch: int, colours: int
             else:
                 artist = str(rng.choice(drawn_by[concept])) if rng.random() < 0.5 else None
                 said.append(Meaning(concept, colour, artist))
-        return [int(rng.choice(rows[meaning])) for meaning in said]
+        return [[int(rng.choice(rows[meaning])) for meaning in said] for _ in range(2)]
 
     return draw
 

@@ -3,6 +3,7 @@
 They differ in seed, size, architecture and library, so that the evaluator does not grade its own homework.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -104,6 +105,9 @@ class TextEncoderTowers(nn.Module):
 class ClipProblem(nn.Module):
     """CLIP's contrastive loss on batches in which no two captions mean the same picture.
 
+    Where a picture is described twice, each pair of the three is contrasted: that two texts say the same is learned
+    far sooner than what they show, and the image tower then has something firm to go by.
+
     Args:
         towers: A module (ours or open_clip's) with ``encode_image`` and ``encode_text``.
         texts: The world's texts.
@@ -134,14 +138,17 @@ class ClipProblem(nn.Module):
         """The loss of the whole batch; a contrastive loss has no meaning on a part of it."""
         if rows != slice(0, self._batch):
             raise ValueError("the contrastive loss needs its whole batch in one piece")
-        texts = [self._texts[i] for i in self._batches(numpy_generator(self._seed, step))]
-        images = self._real_images(texts, self._seed, step * self._batch)
+        said = [[self._texts[i] for i in rows] for rows in self._batches(numpy_generator(self._seed, step))]
+        images = self._real_images(said[0], self._seed, step * self._batch)
         image = F.normalize(self.towers.encode_image(self._augment(images, step)), dim=-1)
-        text = F.normalize(self.towers.encode_text(self._tokenize(texts)), dim=-1)
-        logits = self.logit_scale.exp().clamp(max=100) * image @ text.T
-        target = torch.arange(len(texts))
-        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        return {"loss": loss, "right": (logits.argmax(1) == target).float().mean()}
+        texts = [F.normalize(self.towers.encode_text(self._tokenize(several)), dim=-1) for several in said]
+        scale, target = self.logit_scale.exp().clamp(max=100), torch.arange(len(image))
+        losses = []
+        for one, other in itertools.combinations([image, *texts], 2):
+            logits = scale * one @ other.T
+            losses.append((F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2)
+        right = ((scale * image @ texts[0].T).argmax(1) == target).float().mean()
+        return {"loss": torch.stack(losses).mean(), "right": right}
 
     def _augment(self, images: torch.Tensor, step: int) -> torch.Tensor:
         """As the evaluator sees them (64 x 64, normalised); half of them softened, half a little noisy.
