@@ -6,14 +6,16 @@ They are shown table by table: for each table that has such runs a plot of each 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from randcond.jobs.errors import UserError
 from randcond.report import figures
 from randcond.report.score_files import Score, check_comparable, read_score
 from randcond.report.shown import Row, Settings, Table
 from randcond.report.tables import WEIGHTS, Points
+from randcond.settings.fields import Split
 
-SPLITS = ("all", "seen", "unseen", "coco30k")
+SPLITS = get_args(Split)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ writes their samples of the same prompts, side by side, to ``results/<name>/comp
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -17,8 +18,9 @@ from randcond.report import checking, grids, inputs, ledger, score_files, shown
 from randcond.report.tables import NONE, Measured, Metric, estimate, shown_metrics
 from randcond.report.verdicts import judge
 from randcond.settings.claims import Claim
+from randcond.settings.fields import Split
 
-SPLITS = ("all", "seen", "unseen", "coco30k")
+SPLITS = get_args(Split)
 Scores = dict[str, list[score_files.Score]]
 
 

@@ -54,6 +54,7 @@ class Metrics(BaseModel):
     is_: InceptionScore | None = Field(default=None, alias="is")
     clip: Cosine
     named: Share | None = None
+    style: Share | None = None  # of prompts that name an artist
     agreement: Cosine | None = None  # with the teacher's sample of the same prompt and noise; of one's own world
     latents: Distance | None = None  # to the same
     fid_clean: Distance | None = None  # by another resize; of worlds that are scored by Inception

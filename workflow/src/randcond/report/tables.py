@@ -50,6 +50,7 @@ METRICS = (
     Metric("is", "IS", 1, 2, False, True),
     Metric("clip", "CLIP", 1, 4, False, True),
     Metric("named", "named right, %", 100, 1, False, False),
+    Metric("style", "right style, %", 100, 1, False, False),
     Metric("agreement", "agreement", 1, 4, False, False),
     Metric("latents", "distance in latents", 1, 3, True, False),
 )

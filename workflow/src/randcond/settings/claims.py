@@ -10,7 +10,7 @@ from randcond.jobs.errors import UserError
 from randcond.jobs.yaml_file import read_yaml
 from randcond.method.conditioning import probability
 from randcond.settings.experiments import Run
-from randcond.settings.fields import Section, validated
+from randcond.settings.fields import Section, Split, validated
 
 SAME_SHARE = 0.005  # shares that differ by no more than this are equal
 
@@ -42,8 +42,8 @@ class Claim(Pair):
 
     text: str
     source: str
-    metrics: list[Literal["fid", "fid_clean", "kid", "is", "clip", "named", "share"]] = Field(min_length=1)
-    split: Literal["all", "seen", "unseen", "coco30k"] = "all"
+    metrics: list[Literal["fid", "fid_clean", "kid", "is", "clip", "named", "style", "share"]] = Field(min_length=1)
+    split: Split = "all"
     as_good: bool = False
     more_than: Pair | None = None
     unequal_share: bool = False

@@ -10,9 +10,7 @@ from randcond.jobs.yaml_file import read_yaml
 from randcond.method.catalogue import CHANNEL_STUDENTS, KNOWN_STUDENTS, NARROW_STUDENTS, WIDTH_STUDENTS
 from randcond.method.conditioning import probability
 from randcond.settings.faster import Drawn, Faster
-from randcond.settings.fields import GridName, Init, Positive, Section, Share, validated
-
-Split = Literal["all", "seen", "unseen", "coco30k"]
+from randcond.settings.fields import GridName, Init, Positive, Section, Share, Split, validated
 
 
 def _known_student(name: str) -> str:

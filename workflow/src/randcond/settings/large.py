@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from randcond.settings.fields import Above0, NoLogin, Positive, Section
+from randcond.settings.fields import Above0, NoLogin, Positive, Section, Split
 
 Precision = Literal["no", "fp16", "bf16"]
 
@@ -83,7 +83,7 @@ class Bounds(Section):
 class Calibration(Section):
     """The teacher's own scores, without which no student's mean anything."""
 
-    split: Literal["all", "seen", "unseen", "coco30k"]
+    split: Split
     """Split of the evaluation prompts."""
     scores: Annotated[dict[Literal["fid", "is", "clip"], Bounds], Field(min_length=1)]
     """What the teacher must score, by metric."""
