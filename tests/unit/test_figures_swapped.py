@@ -13,7 +13,6 @@ from diffusers import DDIMScheduler
 from randcond.figures import swapped_condition
 from randcond.figures.swapped_condition import (
     VERDICTS,
-    Judge,
     denoise_from,
     draw_pairs,
     draw_shares,
@@ -24,10 +23,13 @@ from randcond.figures.swapped_condition import (
     score,
     shares,
     timesteps_of,
+    verdicts_on,
 )
 from randcond.jobs.errors import UserError
 from randcond.jobs.seeding import generator
-from randcond.worlds import emoji
+from randcond.scores.evaluator import Evaluator
+from randcond.scores.world import load_naming
+from randcond.worlds import emoji, load_captions, meanings
 
 SETTINGS = {"steps": 4, "guidance_scale": 2.0, "pairs": 3}
 
@@ -37,21 +39,14 @@ def pipeline(pipeline_folder: Path) -> Any:
     return load_teacher(pipeline_folder)
 
 
-def judge(named: list[str]) -> Judge:
-    """A judge that finds ``named`` on the pictures, one after the other."""
-    concepts = list(emoji.concepts())
-    found = Judge.__new__(Judge)
-    found._names, found._classes = np.array(concepts), np.eye(len(concepts))[:, None]
-    features = np.eye(len(concepts))[[concepts.index(name) for name in named]]
-    found._evaluator = SimpleNamespace(features_of=lambda images: features, logit_scale=1.0)
-    return found
+CAPTIONS = emoji.captions()
 
 
 def test_pairs_share_nothing_and_depend_on_their_number() -> None:
-    pairs = draw_pairs(60, 1)
+    pairs = draw_pairs(CAPTIONS, 60, 1)
     assert all(one.concept != other.concept and one.colour != other.colour for one, other in pairs)
-    assert draw_pairs(3, 1) == pairs[:3]
-    assert draw_pairs(3, 2) != pairs[:3]
+    assert draw_pairs(CAPTIONS, 3, 1) == pairs[:3]
+    assert draw_pairs(CAPTIONS, 3, 2) != pairs[:3]
     assert len({pair.image.concept for pair in pairs}) > 20
 
 
@@ -85,28 +80,53 @@ def test_noise_is_added_up_to_t(pipeline: Any, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_verdicts_name_the_image_the_condition_or_neither() -> None:
-    pairs = draw_pairs(3, 0)
+    pairs = draw_pairs(CAPTIONS, 3, 0)
     third = next(name for name in emoji.concepts() if name not in {c.concept for c in pairs[2]})
-    found = judge([pairs[0].image.concept, pairs[1].condition.concept, third]).verdicts(torch.zeros(3, 3, 4, 4), pairs)
+    named = [(pairs[0].image.concept, None), (pairs[1].condition.concept, "noto"), (third, None)]
+    found = verdicts_on(lambda images: named, torch.zeros(3, 3, 4, 4), pairs)
     assert found.tolist() == ["image", "condition", "neither"]
 
 
-def test_features_that_are_no_numbers_are_refused() -> None:
-    broken = judge(["tiger"])
-    broken._evaluator = SimpleNamespace(features_of=lambda images: np.array([[np.nan]]), logit_scale=1.0)
-    with pytest.raises(UserError, match="not finite"):
-        broken.verdicts(torch.zeros(1, 3, 4, 4), draw_pairs(1, 0))
+@pytest.mark.parametrize("world", ["emoji", "artists"])
+def test_worlds_name_what_real_scenes_show(world: str) -> None:
+    captions = load_captions(world)
+    classes = {caption.concept: i for i, caption in enumerate(captions)}
+    size = len(classes)
+    directions = {concept: np.eye(size)[i] for i, concept in enumerate(classes)}
+
+    def text_features(texts: list[str]) -> np.ndarray:
+        return np.stack([directions[parse(text).concept] for text in texts])
+
+    evaluator = Evaluator.__new__(Evaluator)
+    evaluator._model = SimpleNamespace(logit_scale=torch.zeros(()))
+    shown = list(classes)[::7]
+    parse = {"emoji": emoji.parse, "artists": meanings.parse}[world]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluator, "text_features", text_features)
+        patch.setattr(evaluator, "features_of", lambda images: np.stack([3 * directions[name] for name in shown]))
+        names = load_naming(world)(evaluator)
+        assert [concept for concept, _ in names(torch.zeros(len(shown), 3, 4, 4))] == shown
+        patch.setattr(evaluator, "features_of", lambda images: np.full((1, size), np.nan))
+        with pytest.raises(UserError, match="not finite; check the weights"):
+            names(torch.zeros(1, 3, 4, 4))
 
 
 def test_every_pair_is_judged_at_every_timestep(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(swapped_condition, "BATCH", 2)
-    neither = SimpleNamespace(verdicts=lambda images, pairs: np.array([VERDICTS[2]] * len(images)))
-    found, pictures = measure(pipeline, neither, 0, SETTINGS)
+    asked: list[int] = []
+
+    def nothing(images: torch.Tensor) -> list[tuple[str, None]]:
+        asked.append(len(images))
+        return [("nothing", None)] * len(images)
+
+    found, pictures = measure(pipeline, nothing, CAPTIONS, 0, SETTINGS)
+    assert asked == [2] * 5 + [1] * 5
+    assert set(found["verdict"]) == {VERDICTS[2]}
     assert found.groupby("t")["pair"].apply(list).tolist() == [[0, 1, 2]] * 5
     assert sorted(pictures) == [0, 1, 251, 501, 751]
     assert all(images.shape == (2, 3, 32, 32) and images.dtype == torch.uint8 for images in pictures.values())
     assert not torch.equal(pictures[0], pictures[751])
-    again, same = measure(pipeline, neither, 0, SETTINGS)
+    again, same = measure(pipeline, nothing, CAPTIONS, 0, SETTINGS)
     assert found.equals(again) and all(torch.equal(pictures[t], same[t]) for t in pictures)
     assert len(draw_strip(found, pictures).axes) == 2 * 5
 

@@ -6,7 +6,7 @@ FIGURES = f"{OUT}/figures"
 FIGURES_OF = {
     "paper": ["digits-classifier", "digits-diffusion", "toy"],
     "own": [],
-    "artists": ["digits-classifier", "digits-diffusion", "toy"],
+    "artists": ["digits-classifier", "digits-diffusion", "swapped-condition", "toy"],
     "emoji": ["digits-classifier", "digits-diffusion", "swapped-condition", "toy"],
 }
 
@@ -46,7 +46,7 @@ rule digits_diffusion:
 rule swapped_condition:
     """Figure 3: x_t of one image under another image's condition."""
     input:
-        code=code("figures.swapped_condition"),
+        code=code("figures.swapped_condition", WORLD, f"scores.{CONFIG.world}"),
         teacher=TEACHER,
         evaluator=CONFIG.evaluator,
         files=files_of(TEACHER, CONFIG.evaluator),
@@ -57,9 +57,10 @@ rule swapped_condition:
     benchmark:
         f"{OUT}/benchmarks/swapped_condition.tsv"
     params:
+        world=CONFIG.world,
         settings=figure_settings("swapped"),
     shell:
-        "python -m randcond.figures.swapped_condition --settings {params.settings:q}"
+        "python -m randcond.figures.swapped_condition --world {params.world:q} --settings {params.settings:q}"
         " --teacher {input.teacher:q} --evaluator {input.evaluator:q} --output {output:q} --log {log:q}"
 
 

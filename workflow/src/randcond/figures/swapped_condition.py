@@ -7,6 +7,7 @@ B's (the condition did), or neither. Where the condition prevails a random text 
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,14 +19,15 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from randcond.figures.output import FigureScore, write_figure
-from randcond.jobs.errors import UserError
 from randcond.jobs.progress import Progress
 from randcond.jobs.seeding import generator, numpy_generator
 from randcond.jobs.stage import run_stage, set_threads
 from randcond.method.conditioning import TRAIN_TIMESTEPS, Exponential
-from randcond.scores.evaluator import Evaluator, class_logits
+from randcond.scores.evaluator import Evaluator
+from randcond.scores.named import Naming
+from randcond.scores.world import load_naming
 from randcond.teachers.pipelines import decode, draw_latents, load_pipeline
-from randcond.worlds import emoji
+from randcond.worlds import Caption, load_captions
 
 VERDICTS = ("image", "condition", "neither")
 COLOURS = {"image": "C0", "condition": "C1", "neither": "0.55"}
@@ -37,19 +39,19 @@ STRIP_ROWS, STRIP_COLUMNS = 4, 9
 class Pair(NamedTuple):
     """The text the image is drawn from and the text it is denoised under; they share neither thing nor colour."""
 
-    image: emoji.Caption
-    condition: emoji.Caption
+    image: Caption
+    condition: Caption
 
 
-def draw_pairs(count: int, seed: int) -> list[Pair]:
+def draw_pairs(captions: Sequence[Caption], count: int, seed: int) -> list[Pair]:
     """``count`` pairs of captions; pair i depends on (seed, i) only."""
-    captions, pairs = emoji.captions(), []
+    pairs = []
     for i in range(count):
         rng = numpy_generator(seed, i)
-        one = captions[rng.integers(len(captions))]
+        one = captions[int(rng.integers(len(captions)))]
         other = one
         while other.concept == one.concept or other.colour == one.colour:
-            other = captions[rng.integers(len(captions))]
+            other = captions[int(rng.integers(len(captions)))]
         pairs.append(Pair(one, other))
     return pairs
 
@@ -112,34 +114,26 @@ def timesteps_of(pipeline: StableDiffusionImg2ImgPipeline, steps: int) -> list[i
     return [0, *reversed(pipeline.scheduler.timesteps.tolist())]
 
 
-class Judge:
-    """Names what is on pictures, and compares it with what the two texts name."""
-
-    def __init__(self, folder: Path) -> None:
-        self._evaluator = Evaluator(folder)
-        self._classes = self._evaluator.class_features(emoji.captions())
-        self._names = np.array(list(emoji.concepts()))
-
-    def verdicts(self, images: torch.Tensor, pairs: list[Pair]) -> np.ndarray:
-        """One of ``VERDICTS`` for each uint8 image (n, 3, h, w) and its pair: (n,)."""
-        features = self._evaluator.features_of(images)
-        if not np.isfinite(features).all():
-            raise UserError("figure 3: the evaluator's features are not finite; check the teacher's weights")
-        unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-        named = self._names[class_logits(unit, self._classes, self._evaluator.logit_scale).argmax(1)]
-        wanted = np.array([(pair.image.concept, pair.condition.concept) for pair in pairs])
-        return np.select([named == wanted[:, 0], named == wanted[:, 1]], VERDICTS[:2], VERDICTS[2])
+def verdicts_on(naming: Naming, images: torch.Tensor, pairs: list[Pair]) -> np.ndarray:
+    """One of ``VERDICTS`` for each uint8 image (n, 3, h, w) and its pair: (n,)."""
+    named = np.array([concept for concept, _ in naming(images)])
+    wanted = np.array([(pair.image.concept, pair.condition.concept) for pair in pairs])
+    return np.select([named == wanted[:, 0], named == wanted[:, 1]], VERDICTS[:2], VERDICTS[2])
 
 
 def measure(
-    pipeline: StableDiffusionPipeline, judge: Judge, seed: int, settings: dict[str, Any]
+    pipeline: StableDiffusionPipeline,
+    naming: Naming,
+    captions: Sequence[Caption],
+    seed: int,
+    settings: dict[str, Any],
 ) -> tuple[pd.DataFrame, dict[int, torch.Tensor]]:
     """Verdicts on all pairs of one seed at every timestep.
 
     Returns:
         Columns seed, pair, image, condition, t, verdict; the first pairs' pictures by timestep, uint8 (n, 3, h, w).
     """
-    pairs, changed = draw_pairs(settings["pairs"], seed), image_to_image(pipeline)
+    pairs, changed = draw_pairs(captions, settings["pairs"], seed), image_to_image(pipeline)
     timesteps, batch = timesteps_of(changed, settings["steps"]), BATCH
     progress = Progress(f"figure 3, seed {seed}", len(pairs) * len(timesteps), "pictures")
     frames, pictures = [], {}
@@ -152,7 +146,7 @@ def measure(
             latents = denoise_from(changed, clean, texts[1], level, settings, seed, first) if level else clean
             images = decode(pipeline, latents)
             columns = {"seed": seed, "pair": range(first, first + len(part)), "image": texts[0], "condition": texts[1]}
-            frames.append(pd.DataFrame(columns | {"t": t, "verdict": judge.verdicts(images, part)}))
+            frames.append(pd.DataFrame(columns | {"t": t, "verdict": verdicts_on(naming, images, part)}))
             if first == 0:
                 pictures[t] = images[:STRIP_ROWS]
             progress.at(first * len(timesteps) + len(part) * (level + 1))
@@ -231,8 +225,9 @@ def draw_strip(verdicts: pd.DataFrame, pictures: dict[int, torch.Tensor]) -> Fig
 def _main(arguments: argparse.Namespace) -> None:
     settings = json.loads(arguments.settings)
     set_threads(arguments.threads)
-    pipeline, judge = load_teacher(arguments.teacher), Judge(arguments.evaluator)
-    measured = [measure(pipeline, judge, seed, settings) for seed in settings["seeds"]]
+    pipeline, captions = load_teacher(arguments.teacher), load_captions(arguments.world)
+    naming = load_naming(arguments.world)(Evaluator(arguments.evaluator))
+    measured = [measure(pipeline, naming, captions, seed, settings) for seed in settings["seeds"]]
     verdicts = pd.concat([frame for frame, _ in measured])
     found = shares(verdicts)
     count = settings["pairs"] * len(settings["seeds"])
@@ -243,6 +238,7 @@ def _main(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--world", required=True)
     parser.add_argument("--settings", required=True)
     parser.add_argument("--threads", type=int, default=1)
     for option in ("--teacher", "--evaluator", "--output"):

@@ -14,31 +14,16 @@ from randcond.jobs.seeding import numpy_generator
 from randcond.jobs.stage import run_stage, set_threads
 from randcond.make_teacher.autoencoder import reconstruct
 from randcond.make_teacher.material import MATERIAL, Material
-from randcond.scores import artists, named
-from randcond.scores.evaluator import Evaluator, class_logits
+from randcond.scores.evaluator import Evaluator
+from randcond.scores.named import Name
+from randcond.scores.world import load_naming
 from randcond.teachers.pipelines import decode, draw_latents, load_pipeline
 from randcond.worlds import emoji
 from randcond.worlds.drawings import Meaning
-from randcond.worlds.meanings import UNSEEN_PAIR, split_of_meaning, styles
-
-Named = tuple[str, str | None]  # a concept and, in a world of several, the artist
+from randcond.worlds.meanings import UNSEEN_PAIR, split_of_meaning
 
 
-def names_of(world: str, evaluator: Evaluator, images: torch.Tensor) -> list[Named]:
-    """As what the evaluator names each of the uint8 images (n, 3, h, w)."""
-    directions, scale = named.unit(evaluator.features_of(images)), evaluator.logit_scale
-    drawn_by: list[str | None] = [None] * len(images)
-    if world == "emoji":
-        logits = class_logits(directions, evaluator.class_features(emoji.captions()), scale)
-    else:
-        classes, names = artists.class_features(evaluator), list(styles())
-        logits = artists.concept_logits(directions, classes, scale)
-        drawn_by = [names[i] for i in artists.style_logits(directions, classes, scale).argmax(1)]
-    concepts = list(emoji.concepts())
-    return [(concepts[i], artist) for i, artist in zip(logits.argmax(1), drawn_by, strict=True)]
-
-
-def shares(asked: list[Meaning], found: list[Named]) -> dict[str, float]:
+def shares(asked: list[Meaning], found: list[Name]) -> dict[str, float]:
     """In how many of the images all is right that was asked for.
 
     Returns:
@@ -95,9 +80,10 @@ def _main(arguments: argparse.Namespace) -> None:
         samples.append(decode(pipeline, latents))
         progress.at(start + len(part))
     images = {"real": real, "reconstructed": restored, "sampled": torch.cat(samples)}
+    naming = load_naming(arguments.world)(evaluator)
     scores: dict[str, object] = {"settings": settings, "images": len(texts)}
     for name, group in images.items():
-        scores[name] = shares(asked, names_of(arguments.world, evaluator, group))
+        scores[name] = shares(asked, naming(group))
     error = (real.float() - restored.float()) / 127.5
     scores["reconstruction_error"] = float(error.square().mean())
     write_json(arguments.output, scores)

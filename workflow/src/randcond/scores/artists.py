@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from randcond.scores import named
 from randcond.scores.evaluator import Evaluator
@@ -51,6 +52,18 @@ def _best(
 ) -> np.ndarray:
     cosines, of = directions @ classes.T, np.array([name or "" for name in said])
     return scale * np.stack([cosines[:, of == name].max(1) for name in names], axis=1)
+
+
+def naming(evaluator: Evaluator) -> named.Naming:
+    """How the evaluator names images: by concept and artist."""
+    classes, names, artists = class_features(evaluator), list(concepts()), list(styles())
+
+    def found(images: torch.Tensor) -> list[named.Name]:
+        directions = named.directions(evaluator, images)
+        logits = (of(directions, classes, evaluator.logit_scale).argmax(1) for of in (concept_logits, style_logits))
+        return [(names[concept], artists[style]) for concept, style in zip(*logits, strict=True)]
+
+    return found
 
 
 def reference(

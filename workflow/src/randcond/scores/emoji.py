@@ -6,10 +6,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from randcond.scores import named
 from randcond.scores.evaluator import Evaluator, class_logits
 from randcond.worlds import emoji
+
+
+def naming(evaluator: Evaluator) -> named.Naming:
+    """How the evaluator names images: all artists are one here."""
+    classes, concepts = evaluator.class_features(emoji.captions()), list(emoji.concepts())
+
+    def names(images: torch.Tensor) -> list[named.Name]:
+        logits = class_logits(named.directions(evaluator, images), classes, evaluator.logit_scale)
+        return [(concepts[i], None) for i in logits.argmax(1)]
+
+    return names
 
 
 def reference(

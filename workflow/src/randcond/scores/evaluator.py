@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Protocol
 
 import numpy as np
 import open_clip
@@ -15,18 +14,7 @@ from torch.nn import functional as F
 from randcond.jobs.errors import UserError
 from randcond.jobs.stage import device
 from randcond.scores.image_features import ImageFeatures
-
-
-class Named(Protocol):
-    """A text and what it names."""
-
-    @property
-    def text(self) -> str: ...
-    @property
-    def concept(self) -> str: ...
-    @property
-    def colour(self) -> str: ...
-
+from randcond.worlds import Caption
 
 # as open_clip looks for them, the safest first; the others are unpickled as plain tensors (weights_only)
 _BROKEN = (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError, UnpicklingError)
@@ -68,7 +56,7 @@ class Evaluator(ImageFeatures):
         tokens = [self._tokenizer(part).to(self._device) for part in parts]
         return torch.cat([F.normalize(self._model.encode_text(part), dim=-1).cpu() for part in tokens]).numpy()
 
-    def class_features(self, captions: Sequence[Named]) -> np.ndarray:
+    def class_features(self, captions: Sequence[Caption]) -> np.ndarray:
         """Normalised mean text feature of each concept on each colour, over templates: (concepts, colours, width).
 
         Concepts and colours come in the order in which the captions first name them.

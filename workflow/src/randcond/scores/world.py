@@ -1,12 +1,15 @@
 """A world's scores: what ``scores/<world>.py`` has to offer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 import pandas as pd
+
+from randcond.scores.evaluator import Evaluator
+from randcond.scores.named import Naming
 
 
 class Scores(Protocol):
@@ -29,6 +32,11 @@ class Scores(Protocol):
         settings: dict[str, Any],
     ) -> dict[str, Any]:
         """Split -> ``count``, ``reference_count`` and ``metrics`` (name -> ``value`` and ``error95``)."""
+
+
+def load_naming(name: str) -> Callable[[Evaluator], Naming]:
+    """How the world's evaluator names images; of the worlds that are made of named things alone."""
+    return cast(Callable[[Evaluator], Naming], import_module(f"randcond.scores.{name}").naming)
 
 
 def load_scores(name: str) -> Scores:

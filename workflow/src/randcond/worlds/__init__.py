@@ -64,6 +64,22 @@ class World(Protocol):
         """``"unseen"`` if the text names a concept that is held out, else ``"seen"``."""
 
 
+class Caption(Protocol):
+    """A text and what it names."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def concept(self) -> str: ...
+    @property
+    def colour(self) -> str: ...
+
+
+def load_captions(name: str) -> Sequence[Caption]:
+    """Texts and what they name, of the worlds that are made of named things alone: these have ``captions()``."""
+    return cast(Sequence[Caption], import_module(f"randcond.worlds.{name}").captions())
+
+
 def load_world(name: str) -> World:
     """The world's texts and images."""
     return cast(World, import_module(f"randcond.worlds.{name}"))

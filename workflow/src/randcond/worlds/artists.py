@@ -20,7 +20,7 @@ from randcond.jobs.errors import UserError
 from randcond.jobs.seeding import numpy_generator
 from randcond.worlds import drawings
 from randcond.worlds.drawings import Meaning
-from randcond.worlds.emoji import COLOURS, concepts
+from randcond.worlds.emoji import COLOURS, Caption, concepts
 from randcond.worlds.grammars import Text, texts
 from randcond.worlds.lines import clean
 from randcond.worlds.meanings import (
@@ -209,6 +209,12 @@ def _vocabulary() -> frozenset[str]:
 def _clean_sentences() -> frozenset[str]:
     """Which are the evaluation's alone, however they are spelt."""
     return frozenset(normal(sentence.text) for sentence in texts("clean"))
+
+
+@cache
+def captions() -> tuple[Caption, ...]:
+    """The clean sentences and what they name, whoever draws it."""
+    return tuple(Caption(text, meaning.concept, meaning.colour) for text, meaning in texts("clean"))
 
 
 def training_images(
