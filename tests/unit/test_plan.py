@@ -75,6 +75,21 @@ def test_hours_follow_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None
     assert "TOO LARGE" not in text
 
 
+def test_measuring_p_of_t_costs_its_predictions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIG.parent)
+    assert "sensitivity" not in {line.stage for line in plan.plan(paper(), experiments("c-micro-rc"), GPU)}
+    run = experiments("c-micro-rc").runs["c-micro-rc"]
+    measured = run.model_copy(update={"random_conditioning": {"kind": "measured", "share": 0.35}})
+    config = paper(sensitivity={"images": 10, "texts": 3, "levels": 5})
+    (line,) = (
+        one
+        for one in plan.plan(config, Experiments(runs={"m": measured}, tables={}), GPU)
+        if one.stage == "sensitivity"
+    )
+    assert line.hours == pytest.approx(10 * 5 * 4 * SD14.prediction_flops("unet") / GPU.draw / 3600)
+    assert line.jobs == 1 and line.memory > 4
+
+
 def test_scores_along_a_training_cost_what_they_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CONFIG.parent)
     runs = experiments("c-micro-rc", "seen-plain")

@@ -73,6 +73,7 @@ def plan(config: Config, experiments: Experiments, gpu: Gpu) -> list[Line]:
         Line("prompts", 1, 0, 1, (config.prompts.pool or 0) * 80 / 1e9, 0),
         stages.llm(),
         stages.renders(),
+        *stages.sensitivity(),
         *stages.students(),
         *stages.faster(),
         *stages.samples(),
@@ -128,6 +129,15 @@ class _Stages:
         bytes_each = self.models.latent_bytes * (1 if drawing.latents == "fp16" else 2)
         hours, disk = count * flops / self.gpu.draw / 3600, kept * count * bytes_each / 1e9
         return Line("render", jobs * len(sets), hours, 1, disk, self._drawing_memory(drawing.batch))
+
+    def sensitivity(self) -> Iterator[Line]:
+        """The measurement that a measured p(t) comes from, if a run has one."""
+        asked, unet = self.config.sensitivity, "unet"
+        if any((run.random_conditioning or {}).get("kind") == "measured" for run in self.runs.values()):
+            predictions = asked.images * asked.levels * (1 + asked.texts)  # its own text and the others
+            hours = predictions * self.models.prediction_flops(unet) / self.gpu.draw / 3600
+            memory = self._drawing_memory(asked.batch) + self._weights(unet) / 2  # in float32
+            yield Line("sensitivity", 1, hours, 1, 0, memory)
 
     def students(self) -> Iterator[Line]:
         """Each run's training."""
