@@ -82,3 +82,13 @@ def test_styles_are_judged_where_one_was_asked_for(
     assert metrics["named"]["value"] == 1
     assert metrics["style"]["value"] == pytest.approx(1 - wrong / styled)
     assert metrics["style"]["error95"] > 0
+
+
+def test_few_prompts_need_hold_no_pair_of_that_kind(
+    classes: np.ndarray, prompts: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = prompts[prompts["split"] != UNSEEN_PAIR].reset_index(drop=True)
+    monkeypatch.setattr(scores, "features", lambda *arguments: {"images": classes[: len(few)]})
+    known = reference(classes) | {"prompts": classes[: len(few)], "images": classes[: len(few)]}
+    found = scores.splits([Path("evaluator")], [Path("images.zip")], known, few, SETTINGS)
+    assert list(found) == ["all", "seen", "unseen"]
