@@ -64,7 +64,7 @@ pdf: .venv/ready  ## the report as PDF, by an installed Chromium, Chrome or Edge
 compare: .venv/ready  ## two runs side by side: make compare A=seen-plain B=seen-rc-animals
 	@python -m randcond.report.compare results/$(or $(NAME),emoji) $(A) $(B)
 
-# CONFIG=config/artists-teacher.yaml: those of the artists' world
+# CONFIG=config/artists-teacher.yaml trains those of the artists' world
 teacher: .venv/ready  ## train the shipped teacher and evaluator from nothing, about two hours
 	snakemake --cores all --configfile $(or $(CONFIG),config/teacher.yaml) -- teacher
 

@@ -131,6 +131,8 @@ BAD_CONFIGS = {
     "unknown precision": ({"distillation": {"mixed_precision": "fp8"}}, "distillation.mixed_precision"),
     "one seed": ({"seeds": 0}, "seeds"),
     "half a recipe of the teacher": ({"make_teacher": {"denoiser": {"steps": 10}}}, "make_teacher.denoiser"),
+    "the emoji world's teacher for six artists": ({"world": "artists"}, "teacher: workflow/assets/emoji/teacher knows"),
+    "the emoji world's evaluator": ({"world": "artists", "teacher": "t"}, "evaluator: workflow/assets/emoji/evaluator"),
     "name with a space": ({"name": "my world"}, "name"),
     "name of the assets' folder": ({"name": "assets"}, "name"),
     "kept backwards": ({"distillation": {"keep_every": -1}}, "distillation.keep_every"),

@@ -1,5 +1,6 @@
 """Figure 3: pairs, noise up to t, denoising from there, verdicts and their shares."""
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +30,7 @@ from randcond.jobs.errors import UserError
 from randcond.jobs.seeding import generator
 from randcond.scores.evaluator import Evaluator
 from randcond.scores.world import load_naming
-from randcond.worlds import emoji, load_captions, meanings
+from randcond.worlds import drawings, emoji, load_captions, meanings
 
 SETTINGS = {"steps": 4, "guidance_scale": 2.0, "pairs": 3}
 
@@ -88,27 +89,36 @@ def test_verdicts_name_the_image_the_condition_or_neither() -> None:
 
 
 @pytest.mark.parametrize("world", ["emoji", "artists"])
-def test_worlds_name_what_real_scenes_show(world: str) -> None:
-    captions = load_captions(world)
-    classes = {caption.concept: i for i, caption in enumerate(captions)}
-    size = len(classes)
-    directions = {concept: np.eye(size)[i] for i, concept in enumerate(classes)}
+def test_worlds_name_concept_and_artist(world: str) -> None:
+    named = {caption.concept: [(caption.concept, None)] for caption in load_captions(world)}
+    if world == "artists":
+        named = {concept: [(concept, artist) for artist in meanings.artists_of(concept)] for concept in named}
+    places = {name: i for i, name in enumerate(itertools.chain.from_iterable(named.values()))}
+    directions = np.eye(len(places), dtype=np.float32)
 
     def text_features(texts: list[str]) -> np.ndarray:
-        return np.stack([directions[parse(text).concept] for text in texts])
+        found = []
+        for text in texts:
+            meaning = meanings.parse(text) if world == "artists" else drawings.Meaning(emoji.parse(text).concept, "")
+            fitting = [places[name] for name in named[meaning.concept] if meaning.artist in (None, name[1])]
+            found.append(directions[fitting].sum(0) / len(fitting) ** 0.5)
+        return np.stack(found)
 
-    evaluator = Evaluator.__new__(Evaluator)
+    evaluator, shown = Evaluator.__new__(Evaluator), list(places)[::7]
     evaluator._model = SimpleNamespace(logit_scale=torch.zeros(()))
-    shown = list(classes)[::7]
-    parse = {"emoji": emoji.parse, "artists": meanings.parse}[world]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluator, "text_features", text_features)
-        patch.setattr(evaluator, "features_of", lambda images: np.stack([3 * directions[name] for name in shown]))
+        patch.setattr(evaluator, "features_of", lambda images: np.stack([3 * directions[places[n]] for n in shown]))
         names = load_naming(world)(evaluator)
-        assert [concept for concept, _ in names(torch.zeros(len(shown), 3, 4, 4))] == shown
-        patch.setattr(evaluator, "features_of", lambda images: np.full((1, size), np.nan))
-        with pytest.raises(UserError, match="not finite; check the weights"):
+        assert names(torch.zeros(len(shown), 3, 4, 4)) == shown
+        patch.setattr(evaluator, "features_of", lambda images: np.full((1, len(places)), np.nan))
+        with pytest.raises(UserError, match="not finite; check the evaluator's weights"):
             names(torch.zeros(1, 3, 4, 4))
+
+
+def test_other_worlds_name_nothing() -> None:
+    with pytest.raises(UserError, match="the evaluator of the world own names nothing"):
+        load_naming("own")
 
 
 def test_every_pair_is_judged_at_every_timestep(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from randcond.jobs.errors import UserError
 from randcond.make_teacher.autoencoder import build_autoencoder, start_orthogonal
-from randcond.make_teacher.batches import of_concepts_or_artists
+from randcond.make_teacher.batches import of_concepts, of_concepts_or_artists
 from randcond.make_teacher.check import choose, shares
 from randcond.make_teacher.denoiser import scenes_and_captions
 from randcond.make_teacher.material import MATERIAL, Material
@@ -39,6 +40,26 @@ def test_no_two_texts_of_a_batch_fit_the_same_picture(world: Material) -> None:
             assert 16 < sum(meaning.artist is None for meaning in said) < 48
     assert set(kinds) == {16, 64}
     assert min(kinds.values()) > 3
+
+
+@pytest.mark.parametrize(("batch", "colours"), [(112, 2), (62, 2), (64, 9)])
+def test_batches_that_cannot_be_drawn_are_refused(world: Material, batch: int, colours: int) -> None:
+    with pytest.raises(UserError, match=rf"make_teacher: batch: {batch} and colours: {colours} .* at most 111 texts"):
+        of_concepts_or_artists(world.meanings, batch, colours)
+
+
+def test_concepts_and_colours_that_are_too_few_are_refused() -> None:
+    said = [Meaning(concept, colour) for concept in ("tiger", "car") for colour in ("red", "blue")]
+    assert len(of_concepts(said, 2, 1)(np.random.default_rng(0))[0]) == 2
+    for batch, colours in ((3, 1), (4, 3)):
+        with pytest.raises(UserError, match="do not go together with this world"):
+            of_concepts(said, batch, colours)
+
+
+def test_an_autoencoder_begins_with_little_posterior_noise() -> None:
+    torch.manual_seed(0)
+    bias = build_autoencoder(16, (8, 16, 16), 8).quant_conv.bias
+    assert bias[:8].abs().max() < 1 < 5 < bias[8:].abs().min()
 
 
 def test_images_pass_whole_through_an_autoencoder_that_starts_orthogonal() -> None:

@@ -86,8 +86,9 @@ def test_measuring_p_of_t_costs_its_predictions(monkeypatch: pytest.MonkeyPatch)
         for one in plan.plan(config, Experiments(runs={"m": measured}, tables={}), GPU)
         if one.stage == "sensitivity"
     )
-    assert line.hours == pytest.approx(10 * 5 * 4 * SD14.prediction_flops("unet") / GPU.draw / 3600)
-    assert line.jobs == 1 and line.memory > 4
+    assert line.hours == pytest.approx(10 * (5 + 1) * 4 * SD14.prediction_flops("unet") / GPU.draw / 3600)
+    weights = sum(SD14.parameters(part) for part in ("unet", "vae", "text"))
+    assert line.memory == pytest.approx(4 * weights / 1e9 + 0.5)
 
 
 def test_scores_along_a_training_cost_what_they_draw(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from randcond.scores import artists as scores
+from randcond.scores.metrics import error95
 from randcond.scores.named import unit
 from randcond.worlds import artists
 from randcond.worlds.emoji import concepts
@@ -81,7 +82,13 @@ def test_styles_are_judged_where_one_was_asked_for(
     styled = sum(meaning.artist is not None for meaning in asked)
     assert metrics["named"]["value"] == 1
     assert metrics["style"]["value"] == pytest.approx(1 - wrong / styled)
-    assert metrics["style"]["error95"] > 0
+    # images are drawn again within each concept, as those of the other metrics
+    right, names = metrics["style"]["value"], list(concepts())
+    of = [names.index(meaning.concept) for meaning in asked if meaning.artist]
+    styled_right = np.array([i % 3 != 0 for i, meaning in enumerate(asked) if meaning.artist], float)
+    assert styled_right.mean() == pytest.approx(right)
+    within = error95(lambda rows: float(styled_right[rows].mean()), len(of), 2, 0, strata=np.array(of))
+    assert metrics["style"]["error95"] == pytest.approx(within)
 
 
 def test_few_prompts_need_hold_no_pair_of_that_kind(

@@ -37,7 +37,7 @@ from randcond.method.conditioning import TRAIN_TIMESTEPS, Exponential, Probabili
 from randcond.teachers.noise import NOISE_SCHEDULE
 from randcond.training.loop import fit
 
-TEACHER_WIDTH, STUDENT_WIDTH, BLOCKS = 320, 224, 3  # a student narrower than 196 pixels cannot tell all noise
+TEACHER_WIDTH, STUDENT_WIDTH, BLOCKS = 320, 224, 3  # narrower than 196 pixels, none predicts all noise
 BATCH = 128
 RECIPE = {"batch": BATCH, "learning_rate": 1e-3}
 RATE = 5.0  # of p(t)

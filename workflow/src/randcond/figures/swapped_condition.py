@@ -225,8 +225,9 @@ def draw_strip(verdicts: pd.DataFrame, pictures: dict[int, torch.Tensor]) -> Fig
 def _main(arguments: argparse.Namespace) -> None:
     settings = json.loads(arguments.settings)
     set_threads(arguments.threads)
+    load = load_naming(arguments.world)
     pipeline, captions = load_teacher(arguments.teacher), load_captions(arguments.world)
-    naming = load_naming(arguments.world)(Evaluator(arguments.evaluator))
+    naming = load(Evaluator(arguments.evaluator))
     measured = [measure(pipeline, naming, captions, seed, settings) for seed in settings["seeds"]]
     verdicts = pd.concat([frame for frame, _ in measured])
     found = shares(verdicts)

@@ -49,7 +49,8 @@ def _fit(
         | settings
     )
     recipe.micro_batch = recipe.batch
-    checkpoint = Checkpoint(arguments.checkpoint, {"settings": json.dumps(settings, sort_keys=True)})
+    made_of = {"world": arguments.world, "settings": json.dumps(settings, sort_keys=True)}
+    checkpoint = Checkpoint(arguments.checkpoint, made_of)
     with checkpoint.lock():
         return fit(problem, recipe, arguments.part, averaged, checkpoint, warmup=settings.get("warmup", 0))
 

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from randcond.jobs.errors import UserError
 from randcond.worlds.drawings import Meaning
 
 Key = TypeVar("Key", bound=Hashable)
@@ -24,9 +25,13 @@ def of_concepts(meanings: Sequence[Meaning], batch: int, colours: int) -> Batche
         meanings: What each text says.
         batch: Texts a step.
         colours: Background colours in a batch, drawn anew at every step.
+
+    Raises:
+        UserError: If there are not so many texts that differ, or colours.
     """
     rows = _by((meaning.concept, meaning.colour) for meaning in meanings)
     keys, all_colours = list(rows), sorted({meaning.colour for meaning in meanings})
+    _check(batch, len(keys) * colours // max(len(all_colours), 1), colours, len(all_colours))
 
     def draw(rng: np.random.Generator) -> list[list[int]]:
         chosen_colours = rng.choice(all_colours, colours, replace=False)
@@ -40,16 +45,20 @@ def of_concepts(meanings: Sequence[Meaning], batch: int, colours: int) -> Batche
 def of_concepts_or_artists(meanings: Sequence[Meaning], batch: int, colours: int) -> Batches:
     """By chance either different concepts, half of them by an artist who is named, or few by four artists each.
 
-    Each meaning is said twice, in other words. A text that leaves the artist open fits every artist's picture, so
-    it never stands beside another of its concept.
+    Each meaning is said twice, in words drawn by chance. A text that leaves the artist open fits every artist's
+    picture, so it never stands beside another of its concept.
 
     Args:
         meanings: What each text says; every concept is drawn by four artists or more.
         batch: Texts a step.
         colours: Background colours in a batch, drawn anew at every step.
+
+    Raises:
+        UserError: If there are not so many texts that differ, or colours.
     """
     rows = _by(meanings)
     concepts, all_colours = (sorted({getattr(m, name) for m in meanings}) for name in ("concept", "colour"))
+    _check(batch, len(concepts), colours, len(all_colours), _ARTISTS)
     drawn_by = {concept: sorted({m.artist for m in rows if m.concept == concept and m.artist}) for concept in concepts}
 
     def draw(rng: np.random.Generator) -> list[list[int]]:
@@ -68,6 +77,14 @@ def of_concepts_or_artists(meanings: Sequence[Meaning], batch: int, colours: int
         return [[int(rng.choice(rows[meaning])) for meaning in said] for _ in range(2)]
 
     return draw
+
+
+def _check(batch: int, most: int, colours: int, all_colours: int, parts: int = 1) -> None:
+    if batch > most or batch % parts or colours > all_colours:
+        raise UserError(
+            f"make_teacher: batch: {batch} and colours: {colours} do not go together with this world: at most {most}"
+            f" texts that differ, in multiples of {parts}, and {all_colours} colours"
+        )
 
 
 def _by(keys: Iterable[Key]) -> dict[Key, list[int]]:

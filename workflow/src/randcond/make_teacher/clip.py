@@ -138,7 +138,7 @@ class ClipProblem(nn.Module):
         """The loss of the whole batch; a contrastive loss has no meaning on a part of it."""
         if rows != slice(0, self._batch):
             raise ValueError("the contrastive loss needs its whole batch in one piece")
-        said = [[self._texts[i] for i in rows] for rows in self._batches(numpy_generator(self._seed, step))]
+        said = [[self._texts[i] for i in view] for view in self._batches(numpy_generator(self._seed, step))]
         images = self._real_images(said[0], self._seed, step * self._batch)
         image = F.normalize(self.towers.encode_image(self._augment(images, step)), dim=-1)
         texts = [F.normalize(self.towers.encode_text(self._tokenize(several)), dim=-1) for several in said]

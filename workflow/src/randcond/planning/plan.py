@@ -61,8 +61,8 @@ def plan(config: Config, experiments: Experiments, gpu: Gpu) -> list[Line]:
     Raises:
         UserError: If the teacher's sizes are not known, as the emoji world's are not of a GPU's size.
     """
-    if config.world == "emoji":
-        raise UserError("config: world: the emoji world needs no plan; it runs on a laptop")
+    if config.world in ("emoji", "artists"):
+        raise UserError(f"config: world: the {config.world} world needs no plan; it runs on a laptop")
     assets = read_assets(Path("config/assets.yaml"))
     sizes = [assets[name] for name in needed(assets, config.model_dump())]
     downloads = sum(asset.gigabytes * (2 if asset.repack else 1) for asset in sizes)
@@ -134,10 +134,11 @@ class _Stages:
         """The measurement that a measured p(t) comes from, if a run has one."""
         asked, unet = self.config.sensitivity, "unet"
         if any((run.random_conditioning or {}).get("kind") == "measured" for run in self.runs.values()):
-            predictions = asked.images * asked.levels * (1 + asked.texts)  # its own text and the others
+            # at levels and, of their own text and the others, at the last timestep
+            predictions = asked.images * (asked.levels + 1) * (1 + asked.texts)
             hours = predictions * self.models.prediction_flops(unet) / self.gpu.draw / 3600
-            memory = self._drawing_memory(asked.batch) + self._weights(unet) / 2  # in float32
-            yield Line("sensitivity", 1, hours, 1, 0, memory)
+            # predictions alone, without gradients: the weights in float32, and little beside them
+            yield Line("sensitivity", 1, hours, 1, 0, self._weights(unet) + _ACTIVATIONS)
 
     def students(self) -> Iterator[Line]:
         """Each run's training."""

@@ -37,7 +37,7 @@ SPLITS = {
     "coco30k": "The 30,000 captions of MS-COCO val2014 that BK-SDM's protocol draws",
     "seen": "Seen concepts (all but those held out)",
     "unseen": "Unseen concepts (held out from the images of runs that train on seen concepts)",
-    "unseen pair": "Seen concepts by an artist of whom no run met them, in no image and no text",
+    "unseen pair": "Seen concepts in the style of an artist by whom no run met them, in no image and no text",
 }
 
 

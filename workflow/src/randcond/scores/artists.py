@@ -104,10 +104,11 @@ def splits(
         if chosen.sum() < 2 and split == UNSEEN_PAIR:  # few prompts may hold none
             continue
         scores[split] = named.scores(drawn, reference, logits, wanted, chosen, settings)
-        styled = in_style[chosen & (artists >= 0)]
-        if len(styled):
-            error = error95(_mean_of(styled), len(styled), settings["bootstrap"], settings["seed"])
-            scores[split]["metrics"]["style"] = {"value": float(styled.mean()), "error95": error}
+        rows = chosen & (artists >= 0)
+        if rows.any():
+            right, rounds = in_style[rows], settings["bootstrap"]
+            error = error95(_mean_of(right), len(right), rounds, settings["seed"], strata=wanted[rows])
+            scores[split]["metrics"]["style"] = {"value": float(right.mean()), "error95": error}
     return scores
 
 

@@ -108,7 +108,7 @@ def directions(evaluator: Evaluator, images: torch.Tensor) -> np.ndarray:
     """
     features = evaluator.features_of(images)
     if not np.isfinite(features).all():
-        raise UserError("the evaluator's features are not finite; check the weights that drew the images")
+        raise UserError("features are not finite; check the evaluator's weights, and those that drew the images")
     return unit(features)
 
 

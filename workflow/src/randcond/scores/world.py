@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import pandas as pd
 
+from randcond.jobs.errors import UserError
 from randcond.scores.evaluator import Evaluator
 from randcond.scores.named import Naming
 
@@ -35,8 +36,15 @@ class Scores(Protocol):
 
 
 def load_naming(name: str) -> Callable[[Evaluator], Naming]:
-    """How the world's evaluator names images; of the worlds that are made of named things alone."""
-    return cast(Callable[[Evaluator], Naming], import_module(f"randcond.scores.{name}").naming)
+    """How the world's evaluator names images; of the worlds that are made of named things alone.
+
+    Raises:
+        UserError: If it is another world.
+    """
+    found = getattr(import_module(f"randcond.scores.{name}"), "naming", None)
+    if found is None:
+        raise UserError(f"config: world: the evaluator of the world {name} names nothing; emoji's and artists' do")
+    return cast(Callable[[Evaluator], Naming], found)
 
 
 def load_scores(name: str) -> Scores:

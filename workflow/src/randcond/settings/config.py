@@ -21,6 +21,9 @@ def _no_assets(name: str) -> str:
     return name
 
 
+_SHIPPED = {name: f"workflow/assets/emoji/{name}" for name in ("teacher", "evaluator")}  # the emoji world's
+
+
 class Config(Section):
     """Everything a pipeline run depends on."""
 
@@ -28,12 +31,12 @@ class Config(Section):
     """Name of the world's folder in ``results/``."""
     world: Literal["emoji", "artists", "paper", "own"] = "emoji"
     """Where texts and real images come from, and how samples are scored."""
-    teacher: str = "workflow/assets/emoji/teacher"
+    teacher: str = _SHIPPED["teacher"]
     """Folder of the teacher, a diffusers pipeline; or one ``.safetensors`` file with all its weights."""
     teacher_layout: str | None = None
     """For a teacher in one file: folder of the diffusers pipeline that it was fine-tuned from, of which configurations
     and tokenizer are read, and no weights."""
-    evaluator: str = "workflow/assets/emoji/evaluator"
+    evaluator: str = _SHIPPED["evaluator"]
     """Folder of the open_clip model that scores are computed with."""
     inception: str | None = None
     """Folder of Inception's weights, for worlds that are scored by it."""
@@ -150,6 +153,12 @@ class Config(Section):
             )
         if self.world != "own" and self.prompts.description is not None:
             raise ValueError(f"prompts.description: the world {self.world} has texts; it is for the world own")
+        shipped = [name for name in ("teacher", "evaluator") if getattr(self, name) == _SHIPPED[name]]
+        if self.world == "artists" and shipped:
+            raise ValueError(
+                f"{shipped[0]}: {_SHIPPED[shipped[0]]} knows the emoji world alone; name one of the artists' world, as"
+                " `make teacher CONFIG=config/artists-teacher.yaml` trains"
+            )
         if self.along and not self.distillation.keep_every:
             raise ValueError("along: nothing is kept along a training; set distillation.keep_every")
         if (self.prompts.benchmark or 0) > self.prompts.evaluation:

@@ -48,7 +48,7 @@ class DenoiserTraining(Training):
 
 
 class MakeTeacher(Section):
-    """How the shipped teacher and evaluator were made."""
+    """How a world's teacher and evaluator are made; by default the shipped ones."""
 
     world: Literal["emoji", "artists"] = "emoji"
     """The world that they know."""

@@ -103,7 +103,7 @@ def fit(
         accelerator: Device, processes and precision; a plain one by default.
         log_every: Steps that one entry of the history averages over.
         after_step: Called after every step with the number of steps done and the moving average, in every process.
-        warmup: First steps, in which the learning rate rises to the recipe's.
+        warmup: First steps, in which the learning rate rises from 0 to the recipe's; ``constant`` has none.
 
     Raises:
         UserError: If a loss or the weights stop being finite numbers, if the loss explodes (the state is kept as
