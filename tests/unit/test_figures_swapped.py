@@ -29,7 +29,7 @@ from randcond.figures.swapped_condition import (
 from randcond.jobs.errors import UserError
 from randcond.jobs.seeding import generator
 from randcond.scores.evaluator import Evaluator
-from randcond.scores.world import load_naming
+from randcond.scores.names import load_naming
 from randcond.worlds import drawings, emoji, load_captions, meanings
 
 SETTINGS = {"steps": 4, "guidance_scale": 2.0, "pairs": 3}

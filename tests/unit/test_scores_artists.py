@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from randcond.scores import artists as scores
+from randcond.scores.artists_names import concept_logits, style_logits
 from randcond.scores.metrics import error95
-from randcond.scores.named import unit
+from randcond.scores.names import unit
 from randcond.worlds import artists
 from randcond.worlds.emoji import concepts
 from randcond.worlds.meanings import UNSEEN_PAIR, artists_of, meanings, parse, styles
@@ -44,7 +45,7 @@ def split(classes: np.ndarray, prompts: pd.DataFrame, drawn: np.ndarray, monkeyp
 
 def test_logits_are_the_best_match(classes: np.ndarray) -> None:
     directions = unit(np.random.default_rng(2).normal(size=(5, 64)))
-    by_concept, by_style = (f(directions, classes, 3.0) for f in (scores.concept_logits, scores.style_logits))
+    by_concept, by_style = (f(directions, classes, 3.0) for f in (concept_logits, style_logits))
     assert by_concept.shape == (5, len(concepts()))
     assert by_style.shape == (5, len(styles()))
     for i, direction in enumerate(directions):

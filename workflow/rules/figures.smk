@@ -11,6 +11,13 @@ FIGURES_OF = {
 }
 
 
+NAMES = (
+    [f"scores.{CONFIG.world}_names"]
+    if "swapped-condition" in FIGURES_OF[CONFIG.world]
+    else []
+)
+
+
 rule digits_classifier:
     """Figure 2, classifiers: a student that never saw a "3" recognises it."""
     input:
@@ -46,7 +53,7 @@ rule digits_diffusion:
 rule swapped_condition:
     """Figure 3: x_t of one image under another image's condition."""
     input:
-        code=code("figures.swapped_condition", WORLD, f"scores.{CONFIG.world}"),
+        code=code("figures.swapped_condition", WORLD, *NAMES),
         teacher=TEACHER,
         evaluator=CONFIG.evaluator,
         files=files_of(TEACHER, CONFIG.evaluator),

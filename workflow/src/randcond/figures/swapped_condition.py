@@ -24,8 +24,7 @@ from randcond.jobs.seeding import generator, numpy_generator
 from randcond.jobs.stage import run_stage, set_threads
 from randcond.method.conditioning import TRAIN_TIMESTEPS, Exponential
 from randcond.scores.evaluator import Evaluator
-from randcond.scores.named import Naming
-from randcond.scores.world import load_naming
+from randcond.scores.names import Naming, load_naming
 from randcond.teachers.pipelines import decode, draw_latents, load_pipeline
 from randcond.worlds import Caption, load_captions
 

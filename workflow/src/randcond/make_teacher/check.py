@@ -15,8 +15,7 @@ from randcond.jobs.stage import run_stage, set_threads
 from randcond.make_teacher.autoencoder import reconstruct
 from randcond.make_teacher.material import MATERIAL, Material
 from randcond.scores.evaluator import Evaluator
-from randcond.scores.named import Name
-from randcond.scores.world import load_naming
+from randcond.scores.names import Name, load_naming
 from randcond.teachers.pipelines import decode, draw_latents, load_pipeline
 from randcond.worlds import emoji
 from randcond.worlds.drawings import Meaning

@@ -4,66 +4,21 @@ Beside seen and unseen concepts stand pairs of a seen concept and an artist whic
 Of prompts that name an artist, a split says in how many samples the style is right.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from randcond.scores import named
+from randcond.scores.artists_names import class_features, concept_logits, style_logits
 from randcond.scores.evaluator import Evaluator
 from randcond.scores.metrics import error95
+from randcond.scores.names import unit
 from randcond.worlds.drawings import Meaning
 from randcond.worlds.emoji import concepts
-from randcond.worlds.grammars import texts
-from randcond.worlds.meanings import UNSEEN_PAIR, meanings, parse, styles
-
-
-def class_features(evaluator: Evaluator) -> np.ndarray:
-    """Normalised mean text feature of each of ``meanings()``, over its clean sentences: (meanings, width)."""
-    sentences = texts("clean")
-    features = evaluator.text_features([sentence.text for sentence in sentences])
-    number = {meaning: i for i, meaning in enumerate(meanings())}
-    sums = np.zeros((len(number), features.shape[1]), np.float32)
-    np.add.at(sums, [number[sentence.meaning] for sentence in sentences], features)
-    return named.unit(sums)
-
-
-def concept_logits(directions: np.ndarray, classes: np.ndarray, logit_scale: float) -> np.ndarray:
-    """Logits (images, concepts): the best match of a concept over colours and artists, and those left open.
-
-    Args:
-        directions: Normalised image features, (images, width).
-        classes: As of :func:`class_features`.
-        logit_scale: The model's.
-    """
-    return _best(directions, classes, logit_scale, [meaning.concept for meaning in meanings()], concepts())
-
-
-def style_logits(directions: np.ndarray, classes: np.ndarray, logit_scale: float) -> np.ndarray:
-    """Logits (images, artists), in ``styles()``' order: the best match of an artist over all that it has drawn."""
-    return _best(directions, classes, logit_scale, [meaning.artist for meaning in meanings()], styles())
-
-
-def _best(
-    directions: np.ndarray, classes: np.ndarray, scale: float, said: Sequence[str | None], names: Iterable[str]
-) -> np.ndarray:
-    cosines, of = directions @ classes.T, np.array([name or "" for name in said])
-    return scale * np.stack([cosines[:, of == name].max(1) for name in names], axis=1)
-
-
-def naming(evaluator: Evaluator) -> named.Naming:
-    """How the evaluator names images: by concept and artist."""
-    classes, names, artists = class_features(evaluator), list(concepts()), list(styles())
-
-    def found(images: torch.Tensor) -> list[named.Name]:
-        directions = named.directions(evaluator, images)
-        logits = (of(directions, classes, evaluator.logit_scale).argmax(1) for of in (concept_logits, style_logits))
-        return [(names[concept], artists[style]) for concept, style in zip(*logits, strict=True)]
-
-    return found
+from randcond.worlds.meanings import UNSEEN_PAIR, parse, styles
 
 
 def reference(
@@ -94,7 +49,7 @@ def splits(
     drawn = features(evaluators, images, settings["batch"])["images"]
     named.check(drawn, images, reference, len(prompts))
     asked: list[Meaning] = [parse(text) for text in prompts["text"]]
-    found = (named.unit(drawn), reference["classes"], float(reference["logit_scale"][0]))
+    found = (unit(drawn), reference["classes"], float(reference["logit_scale"][0]))
     logits, names = concept_logits(*found), list(concepts())
     wanted = np.array([names.index(meaning.concept) for meaning in asked])
     artists = np.array([list(styles()).index(meaning.artist) if meaning.artist else -1 for meaning in asked])

@@ -6,22 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from randcond.scores import named
 from randcond.scores.evaluator import Evaluator, class_logits
+from randcond.scores.names import unit
 from randcond.worlds import emoji
-
-
-def naming(evaluator: Evaluator) -> named.Naming:
-    """How the evaluator names images: all artists are one here."""
-    classes, concepts = evaluator.class_features(emoji.captions()), list(emoji.concepts())
-
-    def names(images: torch.Tensor) -> list[named.Name]:
-        logits = class_logits(named.directions(evaluator, images), classes, evaluator.logit_scale)
-        return [(concepts[i], None) for i in logits.argmax(1)]
-
-    return names
 
 
 def reference(
@@ -52,7 +41,7 @@ def splits(
     """
     drawn = features(evaluators, images, settings["batch"])["images"]
     named.check(drawn, images, reference, len(prompts))
-    logits = class_logits(named.unit(drawn), reference["classes"], float(reference["logit_scale"][0]))
+    logits = class_logits(unit(drawn), reference["classes"], float(reference["logit_scale"][0]))
     names = list(emoji.concepts())
     wanted = np.array([names.index(emoji.parse(text).concept) for text in prompts["text"]])
     return {

@@ -1,19 +1,16 @@
 """What is common to the scores of worlds whose evaluator, a CLIP, names what it is shown."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from randcond.jobs.errors import UserError
 from randcond.scores.evaluator import Evaluator
 from randcond.scores.metrics import all_metrics
-
-Name = tuple[str, str | None]  # a concept and, in a world of several, the artist
-Naming = Callable[[torch.Tensor], list[Name]]  # uint8 images (n, 3, h, w) -> what each is named
+from randcond.scores.names import unit
 
 _IN_REFERENCE = {"images", "prompts", "classes", "logit_scale"}
 
@@ -98,21 +95,3 @@ def scores(
             strata=wanted[chosen],  # as many prompts of each concept
         ),
     }
-
-
-def directions(evaluator: Evaluator, images: torch.Tensor) -> np.ndarray:
-    """Features of uint8 images (n, 3, h, w), of length 1.
-
-    Raises:
-        UserError: If one is not finite.
-    """
-    features = evaluator.features_of(images)
-    if not np.isfinite(features).all():
-        raise UserError("features are not finite; check the evaluator's weights, and those that drew the images")
-    return unit(features)
-
-
-def unit(features: np.ndarray) -> np.ndarray:
-    """Features (n, width) of length 1."""
-    found: np.ndarray = features / np.linalg.norm(features, axis=1, keepdims=True)
-    return found

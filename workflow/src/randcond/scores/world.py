@@ -1,16 +1,12 @@
 """A world's scores: what ``scores/<world>.py`` has to offer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 import pandas as pd
-
-from randcond.jobs.errors import UserError
-from randcond.scores.evaluator import Evaluator
-from randcond.scores.named import Naming
 
 
 class Scores(Protocol):
@@ -33,18 +29,6 @@ class Scores(Protocol):
         settings: dict[str, Any],
     ) -> dict[str, Any]:
         """Split -> ``count``, ``reference_count`` and ``metrics`` (name -> ``value`` and ``error95``)."""
-
-
-def load_naming(name: str) -> Callable[[Evaluator], Naming]:
-    """How the world's evaluator names images; of the worlds that are made of named things alone.
-
-    Raises:
-        UserError: If it is another world.
-    """
-    found = getattr(import_module(f"randcond.scores.{name}"), "naming", None)
-    if found is None:
-        raise UserError(f"config: world: the evaluator of the world {name} names nothing; emoji's and artists' do")
-    return cast(Callable[[Evaluator], Naming], found)
 
 
 def load_scores(name: str) -> Scores:
