@@ -4,17 +4,18 @@ Beside seen and unseen concepts stand pairs of a seen concept and an artist whic
 Of prompts that name an artist, a split says in how many samples the style is right.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from randcond.scores import named
+from randcond.scores import miniature
 from randcond.scores.artists_names import class_features, concept_logits, style_logits
 from randcond.scores.evaluator import Evaluator
 from randcond.scores.metrics import error95
+from randcond.scores.miniature import features
 from randcond.scores.names import unit
 from randcond.worlds.drawings import Meaning
 from randcond.worlds.emoji import concepts
@@ -26,12 +27,7 @@ def reference(
 ) -> dict[str, np.ndarray]:
     """Features of the real images, and of what the evaluator compares images with: classes and prompts."""
     evaluator = Evaluator(evaluators[0])
-    return named.reference(evaluator, images, prompts, settings) | {"classes": class_features(evaluator)}
-
-
-def features(evaluators: Sequence[Path], images: Sequence[Path], batch: int) -> dict[str, np.ndarray]:
-    """The evaluator's features of the images of the zips."""
-    return {"images": Evaluator(evaluators[0]).image_features(list(images), batch)}
+    return miniature.reference(evaluator, images, prompts, settings) | {"classes": class_features(evaluator)}
 
 
 def splits(
@@ -47,7 +43,7 @@ def splits(
         UserError: If there is not one sample a prompt, or a feature is not finite.
     """
     drawn = features(evaluators, images, settings["batch"])["images"]
-    named.check(drawn, images, reference, len(prompts))
+    miniature.check(drawn, images, reference, len(prompts))
     asked: list[Meaning] = [parse(text) for text in prompts["text"]]
     found = (unit(drawn), reference["classes"], float(reference["logit_scale"][0]))
     logits, names = concept_logits(*found), list(concepts())
@@ -55,10 +51,10 @@ def splits(
     artists = np.array([list(styles()).index(meaning.artist) if meaning.artist else -1 for meaning in asked])
     in_style = style_logits(*found).argmax(1) == artists
     scores = {}
-    for split, chosen in named.rows_of_splits(prompts, ("seen", "unseen", UNSEEN_PAIR)).items():
+    for split, chosen in miniature.rows_of_splits(prompts, ("seen", "unseen", UNSEEN_PAIR)).items():
         if chosen.sum() < 2 and split == UNSEEN_PAIR:  # few prompts may hold none
             continue
-        scores[split] = named.scores(drawn, reference, logits, wanted, chosen, settings)
+        scores[split] = miniature.scores(drawn, reference, logits, wanted, chosen, settings)
         rows = chosen & (artists >= 0)
         if rows.any():
             right, rounds = in_style[rows], settings["bootstrap"]
@@ -67,5 +63,5 @@ def splits(
     return scores
 
 
-def _mean_of(values: np.ndarray) -> Any:
+def _mean_of(values: np.ndarray) -> Callable[[np.ndarray], float]:
     return lambda rows: float(values[rows].mean())

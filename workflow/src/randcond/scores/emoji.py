@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from randcond.scores import named
+from randcond.scores import miniature
 from randcond.scores.evaluator import Evaluator, class_logits
+from randcond.scores.miniature import features
 from randcond.scores.names import unit
 from randcond.worlds import emoji
 
@@ -19,12 +20,7 @@ def reference(
     """Features of the real images, and of what the evaluator compares images with: classes and prompts."""
     evaluator = Evaluator(evaluators[0])
     classes = evaluator.class_features(emoji.captions())
-    return named.reference(evaluator, images, prompts, settings) | {"classes": classes}
-
-
-def features(evaluators: Sequence[Path], images: Sequence[Path], batch: int) -> dict[str, np.ndarray]:
-    """The evaluator's features of the images of the zips."""
-    return {"images": Evaluator(evaluators[0]).image_features(list(images), batch)}
+    return miniature.reference(evaluator, images, prompts, settings) | {"classes": classes}
 
 
 def splits(
@@ -40,11 +36,11 @@ def splits(
         UserError: If there is not one sample a prompt, or a feature is not finite.
     """
     drawn = features(evaluators, images, settings["batch"])["images"]
-    named.check(drawn, images, reference, len(prompts))
+    miniature.check(drawn, images, reference, len(prompts))
     logits = class_logits(unit(drawn), reference["classes"], float(reference["logit_scale"][0]))
     names = list(emoji.concepts())
     wanted = np.array([names.index(emoji.parse(text).concept) for text in prompts["text"]])
     return {
-        split: named.scores(drawn, reference, logits, wanted, chosen, settings)
-        for split, chosen in named.rows_of_splits(prompts, ("seen", "unseen")).items()
+        split: miniature.scores(drawn, reference, logits, wanted, chosen, settings)
+        for split, chosen in miniature.rows_of_splits(prompts, ("seen", "unseen")).items()
     }

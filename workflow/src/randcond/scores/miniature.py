@@ -1,4 +1,4 @@
-"""What is common to the scores of worlds whose evaluator, a CLIP, names what it is shown."""
+"""What the scores of the miniature worlds share: their evaluator is a small CLIP that names what it is shown."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +33,11 @@ def reference(
         "prompts": evaluator.text_features(texts),
         "logit_scale": np.array([evaluator.logit_scale], np.float32),
     }
+
+
+def features(evaluators: Sequence[Path], images: Sequence[Path], batch: int) -> dict[str, np.ndarray]:
+    """The evaluator's features of the images of the zips."""
+    return {"images": Evaluator(evaluators[0]).image_features(list(images), batch)}
 
 
 def check(drawn: np.ndarray, images: Sequence[Path], reference: dict[str, np.ndarray], prompts: int) -> None:
