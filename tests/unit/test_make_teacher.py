@@ -87,6 +87,7 @@ def test_every_caption_of_a_scene_says_what_it_shows(name: str) -> None:
     shown, choices, captions = scenes_and_captions(world.texts, world.meanings, 2)
     assert len(shown) == len(choices) == 2 * len(set(world.meanings))
     assert len(set(captions)) == len(captions) == choices.unique().numel()
+    assert choices.shape[1] == min(Counter(world.meanings).values())
     for row in range(0, len(shown), 97):
         said = {meaning_of[captions[i]] for i in choices[row]}
         assert said == {meaning_of[shown[row]]}
