@@ -1,6 +1,7 @@
 """What the trainings of a world's teacher are made of."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from randcond.jobs.errors import UserError
 from randcond.make_teacher.autoencoder import build_autoencoder, start_orthogonal
 from randcond.make_teacher.batches import of_concepts, of_concepts_or_artists
 from randcond.make_teacher.check import choose, shares
+from randcond.make_teacher.clip import ClipProblem
 from randcond.make_teacher.denoiser import scenes_and_captions
 from randcond.make_teacher.material import MATERIAL, Material
 from randcond.worlds.drawings import Meaning
@@ -113,3 +115,24 @@ def test_shares_of_images_that_are_right() -> None:
     ]
     assert shares(asked, found) == {"animals": 0.5, "rest": 0.75, "style": 2 / 3, "unseen pair": 0.5}
     assert shares(asked[:1], found[:1]) == {"animals": 1}
+
+
+def test_two_texts_and_their_image_are_contrasted_pair_by_pair() -> None:
+    views = [torch.randn(4, 6, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    image, once, again = (torch.nn.functional.normalize(view, dim=-1) for view in views)
+    towers = SimpleNamespace(
+        encode_image=lambda images: views[0], encode_text=lambda rows: views[1 + int(rows[0]) // 4]
+    )
+    problem = ClipProblem(
+        towers,
+        [str(i) for i in range(8)],
+        lambda texts: torch.tensor([int(text) for text in texts]),
+        lambda texts, seed, first: torch.zeros(len(texts), 3, 8, 8, dtype=torch.uint8),
+        lambda rng: [[0, 1, 2, 3], [4, 5, 6, 7]],
+        *(4, 0),
+    )
+    scale, expected = float(problem.logit_scale.detach().exp()), []
+    for one, other in ((image, once), (image, again), (once, again)):
+        for logits in (scale * one @ other.T, scale * other @ one.T):
+            expected.append(-logits.log_softmax(1).diagonal().mean())
+    torch.testing.assert_close(problem(0, slice(0, 4))["loss"].detach(), torch.stack(expected).mean())
