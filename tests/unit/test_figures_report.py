@@ -39,7 +39,12 @@ DIFFUSION = [
 SWAPPED = [
     one
     for t, image, condition in ((0, 0.9, 0.0), (501, 0.3, 0.2), (601, 0.2, 0.4), (951, 0.0, 0.8))
-    for one in scores(("", "image", image), ("", "condition", condition), ("", "neither", 1 - image - condition), t=t)
+    for one in scores(
+        *(("", "image", image), ("", "condition", condition), ("", "neither", 1 - image - condition)),
+        *(("no guidance", "image", image), ("no guidance", "condition", condition / 2)),
+        *(("no guidance", "neither", 1 - image - condition / 2), ("", "difference", (1 + t) / 100)),
+        t=t,
+    )
 ]
 TOY = [one for t, value in ((0, 1.0), (500, 0.6), (900, 0.25), (999, 0.05))
        for one in scores(("", "total_variation", value), t=t)]  # fmt: skip
@@ -93,15 +98,18 @@ def test_captions_say_what_was_measured(folders: list[Path]) -> None:
     assert "recognises 90% before and 92% after" in classifier and "One seed." in classifier
     assert "is 0.987 for soft targets and 0.834 for hard labels" in classifier
     assert "90% of the images are named" in swapped and "from t = 951, 0% are named as that and 80%" in swapped
-    assert "From t = 601 on the condition prevails" in swapped
-    assert "named most often at t = 501 (50%)" in swapped
+    with_guidance, without = swapped.split("Without guidance")
+    assert "With the samples' guidance, from t = 601 on the condition prevails" in with_guidance
+    assert "named most often at t = 501 (50%)" in with_guidance
+    assert "from t = 951 on the condition prevails" in without and "most often at t = 601 (60%)" in without
+    assert "is 0.01 at t = 0, most at t = 951 (9.5), and 9.5 at t = 951" in without
     assert "falls below a half at t = 900" in toy and "is 0.05 at t = 999" in toy
 
 
 def test_condition_that_never_prevails(tmp_path: Path) -> None:
     only = [one for one in SWAPPED if one.t in (0, 501)]
     (figure,) = paper_figures.read([write(tmp_path / "swapped-condition", only)])
-    assert "Even at the last t the condition does not prevail" in " ".join(figure.caption)
+    assert "even at the last t the condition does not prevail" in " ".join(figure.caption)
 
 
 def test_page_shows_them(folders: list[Path], tmp_path: Path) -> None:

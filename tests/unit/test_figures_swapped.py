@@ -13,11 +13,10 @@ from diffusers import DDIMScheduler
 
 from randcond.figures import swapped_condition
 from randcond.figures.swapped_condition import (
-    VERDICTS,
     denoise_from,
+    differences,
     draw_pairs,
-    draw_shares,
-    draw_strip,
+    guidances,
     image_to_image,
     load_teacher,
     measure,
@@ -26,6 +25,7 @@ from randcond.figures.swapped_condition import (
     timesteps_of,
     verdicts_on,
 )
+from randcond.figures.swapped_pictures import VERDICTS, draw_shares, draw_strip
 from randcond.jobs.errors import UserError
 from randcond.jobs.seeding import generator
 from randcond.scores.evaluator import Evaluator
@@ -68,7 +68,7 @@ def test_noise_is_added_up_to_t(pipeline: Any, monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr(changed.unet, "forward", no_noise)
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    found = denoise_from(changed, latents, ["a", "b"], level, SETTINGS, seed=9, first=5)
+    found = denoise_from(changed, latents, ["a", "b"], level, 4, 2.0, seed=9, first=5)
     timesteps = timesteps_of(changed, 4)
     assert asked == timesteps[level:0:-1]
     # a network that sees no noise leaves DDIM nothing to do but scale
@@ -130,9 +130,9 @@ def test_every_pair_is_judged_at_every_timestep(pipeline: Any, monkeypatch: pyte
         return [("nothing", None)] * len(images)
 
     found, pictures = measure(pipeline, nothing, CAPTIONS, 0, SETTINGS)
-    assert asked == [2] * 5 + [1] * 5
-    assert set(found["verdict"]) == {VERDICTS[2]}
-    assert found.groupby("t")["pair"].apply(list).tolist() == [[0, 1, 2]] * 5
+    assert asked == [2] * 10 + [1] * 10
+    assert set(found["verdict"]) == {VERDICTS[2]} and set(found["guidance"]) == {2.0, 1.0}
+    assert found.groupby(["guidance", "t"])["pair"].apply(list).tolist() == [[0, 1, 2]] * 10
     assert sorted(pictures) == [0, 1, 251, 501, 751]
     assert all(images.shape == (2, 3, 32, 32) and images.dtype == torch.uint8 for images in pictures.values())
     assert not torch.equal(pictures[0], pictures[751])
@@ -141,27 +141,72 @@ def test_every_pair_is_judged_at_every_timestep(pipeline: Any, monkeypatch: pyte
     assert len(draw_strip(found, pictures).axes) == 2 * 5
 
 
+def test_samples_without_guidance_are_judged_once() -> None:
+    assert guidances({"guidance_scale": 1.0}) == [1.0]
+    assert guidances({"guidance_scale": 4.0}) == [4.0, 1.0]
+
+
+def test_pictures_shown_are_those_with_guidance(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def drawn(*arguments: Any) -> torch.Tensor:
+        asked.append(arguments[5])
+        return torch.full((2, 4, 8, 8), 1.0 - arguments[5])
+
+    monkeypatch.setattr(swapped_condition, "denoise_from", drawn)
+    monkeypatch.setattr(swapped_condition, "decode", lambda _, latents: (latents[:, :3] * -50).to(torch.uint8))
+    nothing = [("nothing", None)] * 2
+    _, pictures = measure(pipeline, lambda images: nothing, CAPTIONS, 0, SETTINGS | {"pairs": 2})
+    assert asked == [2.0, 1.0] * 4
+    assert all((pictures[t] == 50).all() for t in (1, 251, 501, 751))
+
+
+def test_differences_are_those_of_the_two_predictions(pipeline: Any) -> None:
+    found = differences(pipeline, CAPTIONS, 5, SETTINGS)
+    assert sorted(found["t"].unique()) == [1, 251, 501, 751] and (found["difference"] > 0).all()
+    # the second pair at t = 501, by diffusers alone
+    pair = draw_pairs(CAPTIONS, 2, 5)[1]
+    clean = swapped_condition.draw_latents(pipeline, [pair.image.text], 1, 5, 4, 2.0)
+    noise, t = torch.randn(clean.shape[1:], generator=generator(5, 1, 1))[None], torch.tensor([501])
+    noised = pipeline.scheduler.add_noise(clean, noise, t)
+    with torch.no_grad():
+        one, other = (
+            pipeline.unet(noised, t, pipeline.encode_prompt(side.text, "cpu", 1, False)[0]).sample for side in pair
+        )
+    chosen = found[(found["t"] == 501) & (found["pair"] == 1)]
+    assert chosen["difference"].item() == pytest.approx(((one - other) ** 2).mean().item(), rel=1e-4)
+
+
 def test_shares_and_scores() -> None:
     verdicts = pd.DataFrame(
         [
-            (seed, pair, t, VERDICTS[2 if pair < 2 else t > 500])
+            (seed, guidance, pair, t, VERDICTS[2 if pair < 2 else t > 500 * guidance])
             for seed in (0, 1)
+            for guidance in (4.0, 1.0)
             for pair in range(5)
             for t in (1, 900)
         ],
-        columns=["seed", "pair", "t", "verdict"],
+        columns=["seed", "guidance", "pair", "t", "verdict"],
     )
-    found = shares(verdicts).set_index(["t", "verdict"])
+    found = shares(verdicts).set_index(["guidance", "t", "verdict"])
     assert found["share"].to_dict() == {
-        (1, "image"): 0.6, (1, "condition"): 0.0, (1, "neither"): 0.4,
-        (900, "image"): 0.0, (900, "condition"): 0.6, (900, "neither"): 0.4,
+        (1, 1, "image"): 0.6, (1, 1, "condition"): 0.0, (1, 1, "neither"): 0.4,
+        (1, 900, "image"): 0.0, (1, 900, "condition"): 0.6, (1, 900, "neither"): 0.4,
+        (4, 1, "image"): 0.6, (4, 1, "condition"): 0.0, (4, 1, "neither"): 0.4,
+        (4, 900, "image"): 0.6, (4, 900, "condition"): 0.0, (4, 900, "neither"): 0.4,
     }  # fmt: skip
     assert ((found["low"] <= found["share"]) & (found["share"] <= found["high"])).all()
     # Wilson's interval of 6 in 10
     centre, half = (0.6 + 1.96**2 / 20) / (1 + 1.96**2 / 10), 1.96 / (1 + 0.384) * (0.024 + 0.0096) ** 0.5
-    assert found.loc[(1, "image"), "high"] == pytest.approx(centre + half, abs=2e-3)
-    scores = score(verdicts)
-    assert [(one.seed, one.t) for one in scores[::3]] == [(0, 1), (0, 900), (1, 1), (1, 900)]
+    assert found.loc[(1, 1, "image"), "high"] == pytest.approx(centre + half, abs=2e-3)
+    apart = [(seed, pair, t, 0.1 * pair + t) for seed in (0, 1) for pair in range(5) for t in (1, 900)]
+    differing = pd.DataFrame(apart, columns=["seed", "pair", "t", "difference"])
+    scores = score(verdicts, differing)
     assert {one.count for one in scores} == {5}
-    assert {one.value for one in scores if one.metric == "condition" and one.t == 900} == {0.6}
-    assert len(draw_shares(shares(verdicts), 10).axes[0].lines) == 4
+    late = {(one.model, one.seed): one.value for one in scores if one.metric == "condition" and one.t == 900}
+    assert late == {("no guidance", 0): 0.6, ("no guidance", 1): 0.6, ("", 0): 0.0, ("", 1): 0.0}
+    apart = {(one.seed, one.t): one.value for one in scores if one.metric == "difference"}
+    assert apart == pytest.approx({(0, 1): 1.2, (0, 900): 900.2, (1, 1): 1.2, (1, 900): 900.2})
+    figure = draw_shares(shares(verdicts), differing, 10)
+    assert [len(axes.lines) for axes in figure.axes] == [4, 4, 1]
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["guidance 4", "no guidance"]

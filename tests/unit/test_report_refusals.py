@@ -97,6 +97,17 @@ def test_a_split_without_scores_is_refused(world: World) -> None:
         world.build()
 
 
+def test_a_split_of_some_worlds_is_shown_where_a_score_has_it(world: World) -> None:
+    world.settings["tables"]["table2"]["splits"].append("unseen pair")
+    grid = {"title": "Pairs", "split": "unseen pair", "runs": ["teacher"], "count": 2}
+    world.settings["grids"].append(grid)
+    assert "unseen pair" not in (world.build() / "tables/table2.csv").read_text()
+    splits = world.scores["teacher", 0]["splits"]
+    splits["unseen pair"] = copy.deepcopy(splits["unseen"])
+    with pytest.raises(UserError, match=r"splits\.unseen pair is missing, which table2 shows"):
+        world.build()
+
+
 def test_a_missing_sample_is_refused(world: World) -> None:
     world.samples = [path for path in world.samples if path.name != "001.zip"]
     with pytest.raises(UserError, match="samples/teacher/0: the sample of prompt 7 is missing"):

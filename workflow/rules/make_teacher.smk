@@ -14,6 +14,8 @@ rule autoencoder:
         directory(f"{MADE}/parts/autoencoder"),
     log:
         f"{OUT}/logs/teacher/autoencoder.log",
+    benchmark:
+        f"{OUT}/benchmarks/teacher/autoencoder.tsv"
     priority: 2
     params:
         settings=settings(**CONFIG.make_teacher.autoencoder.model_dump()),
@@ -29,6 +31,8 @@ rule text_encoder:
         directory(f"{MADE}/parts/text-encoder"),
     log:
         f"{OUT}/logs/teacher/text-encoder.log",
+    benchmark:
+        f"{OUT}/benchmarks/teacher/text-encoder.tsv"
     priority: 1
     params:
         settings=settings(**CONFIG.make_teacher.text_encoder.model_dump()),
@@ -44,6 +48,8 @@ rule evaluator:
         directory(f"{MADE}/evaluator"),
     log:
         f"{OUT}/logs/teacher/evaluator.log",
+    benchmark:
+        f"{OUT}/benchmarks/teacher/evaluator.tsv"
     params:
         settings=settings(**CONFIG.make_teacher.evaluator.model_dump()),
     shell:
@@ -60,6 +66,8 @@ rule denoiser:
         directory(f"{MADE}/parts/denoiser"),
     log:
         f"{OUT}/logs/teacher/denoiser.log",
+    benchmark:
+        f"{OUT}/benchmarks/teacher/denoiser.tsv"
     threads: 2
     params:
         settings=settings(**CONFIG.make_teacher.denoiser.model_dump()),
@@ -78,6 +86,8 @@ rule assemble_teacher:
         directory(f"{MADE}/teacher"),
     log:
         f"{OUT}/logs/teacher/assemble.log",
+    benchmark:
+        f"{OUT}/benchmarks/teacher/assemble.tsv"
     params:
         settings=settings(**CONFIG.make_teacher.model_dump()),
     shell:
@@ -95,6 +105,8 @@ rule teacher_scores:
         grid=f"{MADE}/samples.png",
     log:
         f"{OUT}/logs/teacher/scores.log",
+    benchmark:
+        f"{OUT}/benchmarks/teacher/scores.tsv"
     threads: 2
     params:
         settings=settings(

@@ -3,9 +3,12 @@
 The teacher draws an image from text A, noise is added up to t, and the teacher denoises it from there under text B,
 which names another thing on another background. The evaluator says what came out: A's thing (the image prevailed),
 B's (the condition did), or neither. Where the condition prevails a random text does no harm: that is p(t)'s shape.
+It is done with the guidance that samples are drawn with, and without any, as the loss of distillation sees the teacher;
+beside it stands how far the teacher's two predictions of the noise differ at x_t.
 """
 
 import argparse
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,24 +18,19 @@ import numpy as np
 import pandas as pd
 import torch
 from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
-from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from randcond.figures.output import FigureScore, write_figure
+from randcond.figures.swapped_pictures import STRIP_ROWS, VERDICTS, draw_shares, draw_strip
 from randcond.jobs.progress import Progress
 from randcond.jobs.seeding import generator, numpy_generator
 from randcond.jobs.stage import run_stage, set_threads
-from randcond.method.conditioning import TRAIN_TIMESTEPS, Exponential
 from randcond.scores.evaluator import Evaluator
 from randcond.scores.names import Naming, load_naming
-from randcond.teachers.pipelines import decode, draw_latents, load_pipeline
+from randcond.teachers.pipelines import decode, draw_latents, load_pipeline, teacher_of
 from randcond.worlds import Caption, load_captions
 
-VERDICTS = ("image", "condition", "neither")
-COLOURS = {"image": "C0", "condition": "C1", "neither": "0.55"}
 BATCH = 64
-RATE = 5.0  # of the p(t) drawn beside the verdicts
-STRIP_ROWS, STRIP_COLUMNS = 4, 9
 
 
 class Pair(NamedTuple):
@@ -78,7 +76,8 @@ def denoise_from(
     latents: torch.Tensor,
     texts: list[str],
     level: int,
-    settings: dict[str, Any],
+    steps: int,
+    guidance_scale: float,
     seed: int,
     first: int,
 ) -> torch.Tensor:
@@ -88,8 +87,9 @@ def denoise_from(
         pipeline: From :func:`image_to_image`.
         latents: Scaled latents, (n, channels, h, w).
         texts: Conditions, one a latent.
-        level: Denoising steps to go, 1 to ``settings["steps"]``.
-        settings: ``steps`` of the whole way and ``guidance_scale``.
+        level: Denoising steps to go, 1 to ``steps``.
+        steps: Of the whole way.
+        guidance_scale: Weight of the guidance; 1 is none.
         seed: Seed of the noise; latent i has the noise of (seed, 1, first + i) at every level.
         first: Number of the first latent.
 
@@ -99,9 +99,9 @@ def denoise_from(
     return pipeline(
         prompt=texts,
         image=latents,
-        strength=min(1.0, (level + 0.5) / settings["steps"]),  # rounded down to ``level`` steps
-        num_inference_steps=settings["steps"],
-        guidance_scale=settings["guidance_scale"],
+        strength=min(1.0, (level + 0.5) / steps),  # rounded down to ``level`` steps
+        num_inference_steps=steps,
+        guidance_scale=guidance_scale,
         generator=[generator(seed, 1, first + i) for i in range(len(texts))],
         output_type="latent",
     ).images
@@ -120,6 +120,11 @@ def verdicts_on(naming: Naming, images: torch.Tensor, pairs: list[Pair]) -> np.n
     return np.select([named == wanted[:, 0], named == wanted[:, 1]], VERDICTS[:2], VERDICTS[2])
 
 
+def guidances(settings: dict[str, Any]) -> list[float]:
+    """Weights of the guidance: that of the samples, and 1, which is none."""
+    return sorted({settings["guidance_scale"], 1.0}, reverse=True)
+
+
 def measure(
     pipeline: StableDiffusionPipeline,
     naming: Naming,
@@ -127,98 +132,102 @@ def measure(
     seed: int,
     settings: dict[str, Any],
 ) -> tuple[pd.DataFrame, dict[int, torch.Tensor]]:
-    """Verdicts on all pairs of one seed at every timestep.
+    """Verdicts on all pairs of one seed at every timestep, with each of the :func:`guidances`.
 
     Returns:
-        Columns seed, pair, image, condition, t, verdict; the first pairs' pictures by timestep, uint8 (n, 3, h, w).
+        Columns seed, guidance, pair, image, condition, t, verdict; the first pairs' pictures by timestep, drawn with
+        the samples' guidance, uint8 (n, 3, h, w).
     """
     pairs, changed = draw_pairs(captions, settings["pairs"], seed), image_to_image(pipeline)
-    timesteps, batch = timesteps_of(changed, settings["steps"]), BATCH
-    progress = Progress(f"figure 3, seed {seed}", len(pairs) * len(timesteps), "pictures")
+    steps, scales, batch = settings["steps"], guidances(settings), BATCH
+    timesteps = timesteps_of(changed, steps)
+    progress, done = Progress(f"figure 3, seed {seed}", len(pairs) * len(timesteps) * len(scales), "pictures"), 0
     frames, pictures = [], {}
     for first in range(0, len(pairs), batch):
         part = pairs[first : first + batch]
         texts = [[caption.text for caption in side] for side in zip(*part, strict=True)]
-        sampling = settings["steps"], settings["guidance_scale"]
-        clean = draw_latents(pipeline, texts[0], first, seed, *sampling)
-        for level, t in enumerate(timesteps):
-            latents = denoise_from(changed, clean, texts[1], level, settings, seed, first) if level else clean
+        clean = draw_latents(pipeline, texts[0], first, seed, steps, scales[0])
+        columns = {"pair": range(first, first + len(part)), "image": texts[0], "condition": texts[1]}
+        for (level, t), scale in itertools.product(enumerate(timesteps), scales):
+            latents = denoise_from(changed, clean, texts[1], level, steps, scale, seed, first) if level else clean
             images = decode(pipeline, latents)
-            columns = {"seed": seed, "pair": range(first, first + len(part)), "image": texts[0], "condition": texts[1]}
-            frames.append(pd.DataFrame(columns | {"t": t, "verdict": verdicts_on(naming, images, part)}))
-            if first == 0:
+            found = {"seed": seed, "guidance": scale, **columns, "t": t}
+            frames.append(pd.DataFrame(found | {"verdict": verdicts_on(naming, images, part)}))
+            if first == 0 and scale == scales[0]:
                 pictures[t] = images[:STRIP_ROWS]
-            progress.at(first * len(timesteps) + len(part) * (level + 1))
+            done += len(part)
+            progress.at(done)
     return pd.concat(frames), pictures
 
 
+@torch.no_grad()
+def differences(
+    pipeline: StableDiffusionPipeline, captions: Sequence[Caption], seed: int, settings: dict[str, Any]
+) -> pd.DataFrame:
+    """How far the teacher's predictions of the noise at x_t differ, under the image's own text and the other's.
+
+    Images, noise and pairs are those of :func:`measure`.
+
+    Returns:
+        Columns seed, pair, t, difference: |e_c - e_c~|^2, a mean over the elements of a latent.
+    """
+    pairs, teacher, frames = draw_pairs(captions, settings["pairs"], seed), teacher_of(pipeline), []
+    timesteps = timesteps_of(image_to_image(pipeline), settings["steps"])[1:]
+    for first in range(0, len(pairs), BATCH):
+        part = pairs[first : first + BATCH]
+        own, other = ([caption.text for caption in side] for side in zip(*part, strict=True))
+        clean = draw_latents(pipeline, own, first, seed, settings["steps"], settings["guidance_scale"])
+        noise = torch.stack(
+            [torch.randn(clean.shape[1:], generator=generator(seed, 1, first + i)) for i in range(len(part))]
+        )
+        conditions = [teacher.encode(texts) for texts in (own, other)]
+        for t in timesteps:
+            at = torch.full((len(part),), t)
+            noised = teacher.add_noise(clean, noise, at)
+            one, another = (teacher.predict_noise(noised, at, condition) for condition in conditions)
+            found = (one - another).square().flatten(1).mean(1).numpy()
+            columns = {"seed": seed, "pair": range(first, first + len(part)), "t": t}
+            frames.append(pd.DataFrame(columns | {"difference": found}))
+    return pd.concat(frames)
+
+
 def shares(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Share of each verdict at each t over all seeds, with its 95% interval (Wilson): columns t, verdict, share, ..."""
+    """Share of each verdict by guidance and t over all seeds, with its 95% interval (Wilson).
+
+    Returns:
+        Columns guidance, t, verdict, share, low, high.
+    """
     rows = []
-    for t, group in verdicts.groupby("t"):
+    for (guidance, t), group in verdicts.groupby(["guidance", "t"]):
         for verdict in VERDICTS:
             found = binomtest(int((group["verdict"] == verdict).sum()), len(group))
             low, high = found.proportion_ci(method="wilson")
-            rows.append({"t": t, "verdict": verdict, "share": found.statistic, "low": low, "high": high})
+            interval = {"share": found.statistic, "low": low, "high": high}
+            rows.append({"guidance": guidance, "t": t, "verdict": verdict, **interval})
     return pd.DataFrame(rows)
 
 
-def score(verdicts: pd.DataFrame) -> list[FigureScore]:
-    """Share of each verdict by seed and t."""
+def score(verdicts: pd.DataFrame, differing: pd.DataFrame) -> list[FigureScore]:
+    """Share of each verdict by seed and t, of ``model`` "no guidance" where there was none; the mean difference."""
+    most = verdicts["guidance"].max()
     return [
-        FigureScore(seed=seed, t=t, metric=verdict, value=float((found == verdict).mean()), count=len(found))
-        for (seed, t), found in verdicts.groupby(["seed", "t"])["verdict"]
-        for verdict in VERDICTS
+        *(
+            FigureScore(
+                seed=seed,
+                model="" if guidance == most else "no guidance",
+                t=t,
+                metric=verdict,
+                value=float((found == verdict).mean()),
+                count=len(found),
+            )
+            for (guidance, seed, t), found in verdicts.groupby(["guidance", "seed", "t"])["verdict"]
+            for verdict in VERDICTS
+        ),
+        *(
+            FigureScore(seed=seed, t=t, metric="difference", value=float(found.mean()), count=len(found))
+            for (seed, t), found in differing.groupby(["seed", "t"])["difference"]
+        ),
     ]
-
-
-def draw_shares(found: pd.DataFrame, count: int) -> Figure:
-    """The verdicts' shares against t, with their intervals, and p(t) beside them."""
-    figure = Figure(figsize=(8.5, 3.8), layout="constrained")
-    axes = figure.add_subplot()
-    for verdict in VERDICTS:
-        group, colour = found[found["verdict"] == verdict], COLOURS[verdict]
-        label = "neither" if verdict == "neither" else f"the {verdict}'s concept"
-        axes.plot(group["t"], 100 * group["share"], color=colour, marker="o", markersize=3, label=f"named: {label}")
-        axes.fill_between(group["t"], 100 * group["low"], 100 * group["high"], color=colour, alpha=0.18, linewidth=0)
-    timesteps = torch.arange(TRAIN_TIMESTEPS)
-    axes.plot(
-        timesteps,
-        100 * Exponential(RATE)(timesteps),
-        color="black",
-        linestyle="--",
-        linewidth=1.2,
-        label="p(t) = exp(−5 (1 − t/1000))",
-    )
-    axes.set(
-        xlabel="t up to which noise was added", ylabel=f"share of {count} pictures, %", ylim=(-2, 102), xlim=(-15, 1000)
-    )
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    return figure
-
-
-def draw_strip(verdicts: pd.DataFrame, pictures: dict[int, torch.Tensor]) -> Figure:
-    """The first pairs' pictures, a row each, evenly spread over the timesteps; the frame shows the verdict."""
-    timesteps = sorted(pictures)
-    shown = [
-        timesteps[i] for i in np.linspace(0, len(timesteps) - 1, min(STRIP_COLUMNS, len(timesteps))).round().astype(int)
-    ]
-    rows = len(pictures[0])
-    figure = Figure(figsize=(9.5, 0.25 + 0.8 * rows), layout="constrained")
-    grid = figure.subplots(rows, len(shown), squeeze=False)
-    for number, row in enumerate(grid):
-        pair = verdicts[verdicts["pair"] == number].set_index("t")
-        for axes, t in zip(row, shown, strict=True):
-            axes.imshow(pictures[t][number].permute(1, 2, 0).numpy())
-            axes.set(xticks=[], yticks=[])
-            if number == 0:
-                axes.set_title(f"t = {t}", fontsize=8)
-            axes.spines[:].set(color=COLOURS[pair.loc[t, "verdict"]], linewidth=3)
-        label = f"image: {pair['image'].iloc[0]}\ncondition: {pair['condition'].iloc[0]}"
-        row[0].text(-0.15, 0.5, label, transform=row[0].transAxes, ha="right", va="center", fontsize=7)
-    return figure
 
 
 def _main(arguments: argparse.Namespace) -> None:
@@ -229,11 +238,11 @@ def _main(arguments: argparse.Namespace) -> None:
     naming = load(Evaluator(arguments.evaluator))
     measured = [measure(pipeline, naming, captions, seed, settings) for seed in settings["seeds"]]
     verdicts = pd.concat([frame for frame, _ in measured])
-    found = shares(verdicts)
-    count = settings["pairs"] * len(settings["seeds"])
-    pictures = {"figure.svg": draw_shares(found, count), "strip.png": draw_strip(*measured[0])}
-    tables = {"data.csv": found, "verdicts.csv": verdicts}
-    write_figure(arguments.output, pictures, tables, score(verdicts), settings)
+    differing = pd.concat([differences(pipeline, captions, seed, settings) for seed in settings["seeds"]])
+    found, count = shares(verdicts), settings["pairs"] * len(settings["seeds"])
+    pictures = {"figure.svg": draw_shares(found, differing, count), "strip.png": draw_strip(*measured[0])}
+    tables = {"data.csv": found, "verdicts.csv": verdicts, "differences.csv": differing}
+    write_figure(arguments.output, pictures, tables, score(verdicts, differing), settings)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,7 @@ def build(settings: shown.Settings, files: Files, output: Path) -> None:
         UserError: If a file is broken, or its numbers cannot stand beside the others.
     """
     scores = score_files.read_scores(files.scores, settings)
+    settings = settings.with_splits({name for several in scores.values() for one in several for name in one.splits})
     histories = inputs.read_histories(files.histories)
     steps = {run: int(entries[-1]["step"]) for (run, _), entries in histories.items() if entries}
     points = along.read(files.along, settings, scores, steps)

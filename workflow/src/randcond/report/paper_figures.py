@@ -86,9 +86,9 @@ class Numbers:
             return f"{values.mean():.0f}%"
         return f"{values.mean():.0f}% ({values.min():.0f} to {values.max():.0f})"
 
-    def by_t(self, metric: str) -> pd.Series:
+    def by_t(self, metric: str, model: str = "") -> pd.Series:
         """Mean over seeds at every t, by t."""
-        rows = self.frame.loc[self.of(metric).index]
+        rows = self.frame.loc[self.of(metric, model).index]
         means: pd.Series = rows.groupby("t")["value"].mean()
         return means
 
@@ -137,25 +137,37 @@ def _diffusion(numbers: Numbers) -> list[str]:
 
 
 def _swapped(numbers: Numbers) -> list[str]:
-    image, condition, neither = (numbers.by_t(verdict) for verdict in ("image", "condition", "neither"))
-    image_prevails = image.index[image >= condition]
-    after = image.index[image.index > image_prevails.max()] if len(image_prevails) else image.index
-    crossing = (
-        f"From t = {after[0]} on the condition prevails more often than the image"
-        if len(after)
-        else "Even at the last t the condition does not prevail more often than the image"
-    )
-    last = image.index[-1]
-    return [
+    image, condition = (numbers.by_t(verdict) for verdict in ("image", "condition"))
+    difference, last = numbers.by_t("difference"), image.index[-1]
+    found = [
         "The teacher draws an image, noise is added up to t, and the teacher denoises it from there under the text of "
         f"another image. Untouched (t = 0), {100 * image.iloc[0]:.0f}% of the images are named as what they were drawn "
         f"for; from t = {last}, {100 * image.iloc[-1]:.0f}% are named as that and {100 * condition.iloc[-1]:.0f}% as "
-        f"what the condition asks for. {crossing}; neither is named most often at t = {neither.idxmax()} "
-        f"({100 * neither.max():.0f}%).",
+        f"what the condition asks for. With the samples' guidance, {_who_prevails(numbers, '')}.",
+        "How far the teacher's predictions under the two texts differ, |e_c − e_c~|², a mean over elements and images, "
+        f"is {difference.iloc[0]:.2g} at t = {difference.index[0]}, most at t = {difference.idxmax()} "
+        f"({difference.max():.2g}), and {difference.iloc[-1]:.2g} at t = {difference.index[-1]}.",
         f"The dashed line is the paper's p(t), of share {PAPER.share:.2f}; at the last t it is {PAPER.at(last):.2f}. "
-        "Bands are 95% intervals over pairs (Wilson). In the strip of pictures the frame shows the verdict in the "
-        "plot's colours.",
+        "Bands are 95% intervals over pairs (Wilson), and half of the pairs where differences are shown. In the strip "
+        "of pictures the frame shows the verdict in the plot's colours.",
     ]
+    plain = "no guidance"
+    if (numbers.frame["model"] == plain).any():
+        prevails = _who_prevails(numbers, plain)
+        found.insert(1, f"Without guidance, as the loss of distillation sees the teacher: {prevails}.")
+    return found
+
+
+def _who_prevails(numbers: Numbers, model: str) -> str:
+    image, condition, neither = (numbers.by_t(verdict, model) for verdict in ("image", "condition", "neither"))
+    image_prevails = image.index[image >= condition]
+    after = image.index[image.index > image_prevails.max()] if len(image_prevails) else image.index
+    crossing = (
+        f"from t = {after[0]} on the condition prevails more often than the image"
+        if len(after)
+        else "even at the last t the condition does not prevail more often than the image"
+    )
+    return f"{crossing}; neither is named most often at t = {neither.idxmax()} ({100 * neither.max():.0f}%)"
 
 
 def _toy(numbers: Numbers) -> list[str]:

@@ -1,6 +1,7 @@
 """What the report is to show: its settings, with tables, grids of samples and plots."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,8 @@ from randcond.method.conditioning import probability
 from randcond.report.checking import SAFE_NAME, Count, parse
 from randcond.report.text import plain
 from randcond.settings.claims import Claim
+
+SOME_WORLDS = frozenset({"unseen pair"})  # splits that only some worlds have, and few prompts may lack
 
 
 class PaperRow(BaseModel):
@@ -87,6 +90,14 @@ class Settings(BaseModel):
         """The share of texts that random conditioning swaps, of the runs that have it."""
         made = {run: settings.get("random_conditioning") for run, settings in self.runs.items()}
         return {run: probability(settings).share for run, settings in made.items() if settings}
+
+    def with_splits(self, known: Collection[str]) -> "Settings":
+        """The same without tables' splits and grids that only some worlds have, unless they are among ``known``."""
+        lacking = SOME_WORLDS.difference(known)
+        kept = {name: [split for split in one.splits if split not in lacking] for name, one in self.tables.items()}
+        tables = {name: self.tables[name].model_copy(update={"splits": some}) for name, some in kept.items() if some}
+        grids = [grid for grid in self.grids if grid.split not in lacking]
+        return self.model_copy(update={"tables": tables, "grids": grids})
 
     @model_validator(mode="before")
     @classmethod

@@ -18,6 +18,8 @@ class Training(Section):
     """AdamW's learning rate."""
     seed: Seed
     """Seed of weights and data."""
+    warmup: int = Field(default=0, ge=0)
+    """First steps, in which the learning rate rises."""
 
 
 class AutoencoderTraining(Training):
@@ -25,8 +27,6 @@ class AutoencoderTraining(Training):
 
     kl_weight: float = Field(default=2e-6, ge=0)
     """Weight of the latents' KL divergence."""
-    warmup: int = Field(default=0, ge=0)
-    """First steps, in which the learning rate rises."""
 
 
 class ContrastiveTraining(Training):
