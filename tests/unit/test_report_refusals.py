@@ -2,6 +2,7 @@
 
 import copy
 
+import pandas as pd
 import pytest
 from report_world import World
 
@@ -106,6 +107,20 @@ def test_a_split_of_some_worlds_is_shown_where_a_score_has_it(world: World) -> N
     splits["unseen pair"] = copy.deepcopy(splits["unseen"])
     with pytest.raises(UserError, match=r"splits\.unseen pair is missing, which table2 shows"):
         world.build()
+
+
+def test_real_images_have_a_row_and_no_student(world: World) -> None:
+    rows = world.settings["tables"]["table2"]["rows"]
+    rows.insert(0, {"run": "real", "label": "Real images"})
+    real = copy.deepcopy(world.scores["teacher", 0]) | {"run": "real", "protocol": {}}
+    world.scores["real", 0] = {key: value for key, value in real.items() if not key.startswith("unet_")}
+    frame = pd.read_csv(world.build() / "tables/table2.csv")
+    found = frame[(frame["run"] == "real") & (frame["split"] == "seen")]
+    expected = real["splits"]["seen"]["metrics"]["fid"]["value"]
+    assert found[found["metric"] == "fid"]["measured"].item() == pytest.approx(expected)
+    assert set(found["row"]) == {"real"} and {"1", "3", "teacher"} <= set(frame["row"].astype(str))
+    page = (world.folder / "report/index.html").read_text()
+    assert ">Real images<" in page and "real, 0" not in page
 
 
 def test_a_missing_sample_is_refused(world: World) -> None:

@@ -25,7 +25,7 @@ def replace(file: Path, old: str, new: str) -> None:
 def test_every_stage_leaves_its_artifacts(smoke: Checkout) -> None:
     out = smoke.folder / "results/smoke"
     assert {path.parent.name for path in out.glob("students/*/0")} == RUNS
-    assert {path.parent.name for path in out.glob("scores/*/0.json")} == RUNS | {"teacher"}
+    assert {path.parent.name for path in out.glob("scores/*/0.json")} == RUNS | {"teacher", "real"}
     for run in RUNS:
         history = json.loads((out / f"students/{run}/0/history.json").read_text())
         assert history[-1]["step"] == (6 if run == "random-rc" else 4)

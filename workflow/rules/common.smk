@@ -150,9 +150,17 @@ def unet_option(wildcards, input):
 def pipeline_of(wildcards):
     """The pipeline that draws what is scored under the name ``wildcards.run``."""
     name = EXPERIMENTS.pipeline(wildcards.run)
+    if name == "real":
+        return []
     if name in ("teacher", "teacher-again"):
         return TEACHER
     return student_pipeline(name, wildcards.seed)
+
+
+def pipeline_files_of(wildcards):
+    """Its files, where it comes from outside."""
+    pipeline = pipeline_of(wildcards)
+    return files_of(pipeline) if pipeline else []
 
 
 def student_pipeline(name, seed):

@@ -1,7 +1,8 @@
 include: "functions/report.smk"
 
 
-SCORED = [("teacher", CONFIG.seeds[0])] + [
+UNTRAINED = ["teacher", *(["real"] if EXPERIMENTS.shows_real else [])]
+SCORED = [(name, CONFIG.seeds[0]) for name in UNTRAINED] + [
     (run, seed) for run in [*RUNS, *MORE] for seed in seeds_of(run)
 ]
 COSTED = sorted(
@@ -32,7 +33,7 @@ rule report:
         histories=[
             f"{OUT}/{stage_of(run)}/{run}/{seed}/history.json"
             for run, seed in SCORED
-            if run != "teacher" and run not in EXPERIMENTS.drawn
+            if run not in (*UNTRAINED, *EXPERIMENTS.drawn)
         ],
         curve=curve_of(*RUNS),
         figures=[f"{FIGURES}/{name}" for name in FIGURES_OF[CONFIG.world]],

@@ -6,7 +6,7 @@ rule sample:
     input:
         code=code("samples.draw"),
         pipeline=pipeline_of,
-        pipeline_files=lambda w: files_of(pipeline_of(w)),
+        pipeline_files=pipeline_files_of,
         unets=unets_of,
         prompts=rules.evaluation_prompts.output[0],
     output:
@@ -48,14 +48,26 @@ rule real_images:
     benchmark:
         f"{OUT}/benchmarks/real_images.tsv"
     params:
-        settings=settings(
-            world=CONFIG.world,
-            real_per_prompt=CONFIG.scoring.real_per_prompt,
-            seed=CONFIG.scoring.seed,
-            image_format=CONFIG.sampling.image_format,
-            resize=CONFIG.sampling.resize,
+        settings=real_image_settings(
+            real_per_prompt=CONFIG.scoring.real_per_prompt, seed=CONFIG.scoring.seed
         ),
         sources=sources_option("photos"),
     shell:
         "python -m randcond.samples.real_images --settings {params.settings:q} --sources {params.sources:q} --prompts {input.prompts:q}"
         " --output {output:q} --log {log:q}"
+
+
+use rule real_images as fresh_real_images with:
+    # others than those: what scores are when nothing but chance stands between samples and real images
+    output:
+        fresh_real_images(),
+    log:
+        f"{OUT}/logs/fresh_real_images.log",
+    benchmark:
+        f"{OUT}/benchmarks/fresh_real_images.tsv"
+    params:
+        settings=real_image_settings(real_per_prompt=1, seed=CONFIG.scoring.seed + 1),
+        sources=sources_option("photos"),
+
+
+ruleorder: fresh_real_images > sample

@@ -54,7 +54,7 @@ rule score:
         reference=rules.reference.output[0],
         images=lambda w: sample_shards(w.run, w.seed, point_of(w)),
         pipeline=pipeline_of,
-        pipeline_files=lambda w: files_of(pipeline_of(w)),
+        pipeline_files=pipeline_files_of,
         unets=unets_of,
         prompts=rules.evaluation_prompts.output[0],
         calibration=calibration,
@@ -68,11 +68,14 @@ rule score:
         gpu=CONFIG.gpus.draw,
     params:
         settings=score_settings,
+        pipeline=lambda w, input: (
+            ["--pipeline", input.pipeline] if input.pipeline else []
+        ),
         unet=unet_option,
     shell:
         "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.scores.score run --settings {params.settings:q} --run {wildcards.run:q} --seed {wildcards.seed:q}"
         " --evaluator {input.evaluator:q} --reference {input.reference:q} --images {input.images:q}"
-        " --pipeline {input.pipeline:q} {params.unet:q} --prompts {input.prompts:q} --output {output:q} --log {log:q}"
+        " {params.pipeline:q} {params.unet:q} --prompts {input.prompts:q} --output {output:q} --log {log:q}"
 
 
 use rule score as score_along with:

@@ -35,6 +35,7 @@ from randcond.report import (
     tables,
 )
 from randcond.report.paper import Paper
+from randcond.settings.fields import UNTRAINED
 
 SOURCES = Path(__file__).resolve().parents[4]
 PAPER_RESULTS = SOURCES / "config/paper_results.csv"
@@ -102,7 +103,7 @@ def build(settings: shown.Settings, files: Files, output: Path) -> None:
     metrics = tables.shown_metrics(scores)
     drawn = paper_figures.read(files.figures)
     claims = ledger.judged(settings.claims, scores, {one.name: one.measured for one in drawn})
-    made, environments = origins.origins(scores, files.logs, ("teacher", *settings.drawn))
+    made, environments = origins.origins(scores, files.logs, (*UNTRAINED, *settings.drawn))
     elsewhere = origins.elsewhere(made, environments)
     with atomic_path(output) as folder:
         (folder / "tables").mkdir(parents=True)

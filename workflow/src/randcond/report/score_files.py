@@ -82,8 +82,8 @@ class Score(BaseModel):
     seed: StrictInt
     world: str
     name: str
-    unet_parameters: Count
-    unet_sha256: str
+    unet_parameters: Count | None = None  # None: real images
+    unet_sha256: str | None = None
     protocol: dict[str, Any]
     splits: dict[str, Split] = Field(min_length=1)
     step: Count | None = None  # of a point along the training; None: the finished student
@@ -155,6 +155,8 @@ def check_students(scores: Iterable[Score], steps: Mapping[str, int] | None = No
     """
     seen: dict[tuple[str, ...], Score] = {}
     for score in scores:
+        if score.unet_sha256 is None:
+            continue
         drawn = (str(score.protocol.get(key)) for key in ("scheduler", "steps", "guidance_scale"))
         other = seen.setdefault((score.unet_sha256, *drawn), score)
         if other is not score and not _first_step(score, other, steps or {}):

@@ -13,6 +13,7 @@ from randcond.report.paper import Paper
 from randcond.report.score_files import Score, Split
 from randcond.report.shown import Row, Table
 from randcond.settings.claims import SAME_SHARE
+from randcond.settings.fields import UNTRAINED
 
 OVER_IMAGES = "bootstrap over images"
 OVER_SEEDS = "Student t over seeds"
@@ -162,7 +163,7 @@ def parts(
             label = f"{row.label}, {point}" if row.step and point else row.label
             if row.run is not None and row.run in swapped:
                 label = f"{label}, share {swapped[row.run]:.2f}"
-            key = row.paper.row if row.paper else str(number)
+            key = row.paper.row if row.paper else row.run if row.run in UNTRAINED else str(number)
             lines.append(Line(key, label, row.run, paper.get(row.paper, split), measured, several, point))
         counts = (first[1].count, first[1].reference_count) if first else (0, 0)
         result.append(Part(split, lines, *counts))
@@ -199,7 +200,7 @@ def _scores(row: Row, scores: dict[str, list[Score]], along: Points) -> list[Sco
 
 def _point(row: Row, several: list[Score], steps: Mapping[str, int]) -> str:
     """Which step and which weights a student's scores are of, in words."""
-    if row.run is None or row.run == "teacher" or not several:
+    if row.run is None or row.run in UNTRAINED or not several:
         return ""
     step, weights = row.step or steps.get(row.run), several[0].weights
     return ", ".join([*([f"step {step:,}"] if step else []), *([WEIGHTS.get(weights, weights)] if weights else [])])

@@ -3,6 +3,7 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,20 +33,29 @@ def _score(arguments: argparse.Namespace) -> None:
     for name, split in splits.items():
         shown = {metric: round(score["value"], 3) for metric, score in split["metrics"].items()}
         log.info("%s, %s: %s", arguments.run, name, shown)
-    # one file, or several of one number each
-    name, unet = "diffusion_pytorch_model", arguments.unet or denoiser_folder(arguments.pipeline)
-    weights = sorted(unet.glob(f"{name}.safetensors")) or sorted(unet.glob(f"{name}-*-of-*.safetensors"))
     write_json(
         arguments.output,
         {
             **{"run": arguments.run, "seed": arguments.seed, "world": settings["world"], "name": settings["name"]},
             **({"step": settings["step"]} if arguments.unet else {}),
-            "unet_parameters": tensor_elements(weights),
-            "unet_sha256": sha256_of(weights),
-            "protocol": settings["protocol"] | _sampler(arguments.pipeline),
+            **_drawn_by(arguments.pipeline, arguments.unet, settings["protocol"]),
             "splits": splits,
         },
     )
+
+
+def _drawn_by(pipeline: Path | None, unet: Path | None, protocol: dict[str, Any]) -> dict[str, Any]:
+    """What drew the samples, and how; real images were drawn by nothing."""
+    if pipeline is None:
+        return {"protocol": {}}
+    name, folder = "diffusion_pytorch_model", unet or denoiser_folder(pipeline)
+    # one file, or several of one number each
+    weights = sorted(folder.glob(f"{name}.safetensors")) or sorted(folder.glob(f"{name}-*-of-*.safetensors"))
+    return {
+        "unet_parameters": tensor_elements(weights),
+        "unet_sha256": sha256_of(weights),
+        "protocol": protocol | _sampler(pipeline),
+    }
 
 
 def _sampler(pipeline: Path) -> dict[str, str]:
@@ -77,8 +87,8 @@ if __name__ == "__main__":
         for option in ("--prompts", "--output"):
             command.add_argument(option, type=Path, required=True)
         command.add_argument("--threads", type=int, default=1)
-    for option in ("--reference", "--pipeline"):
-        score.add_argument(option, type=Path, required=True)
+    score.add_argument("--reference", type=Path, required=True)
+    score.add_argument("--pipeline", type=Path, help="what drew the images; none: they are real ones")
     score.add_argument("--unet", type=Path, help="folder of a UNet in the place of the pipeline's own")
     score.add_argument("--run", required=True)
     score.add_argument("--seed", type=int, required=True)

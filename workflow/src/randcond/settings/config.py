@@ -21,6 +21,7 @@ def _no_assets(name: str) -> str:
     return name
 
 
+MINIATURES = ("emoji", "artists")  # worlds that draw as many real images as they like
 _SHIPPED = {name: f"workflow/assets/emoji/{name}" for name in ("teacher", "evaluator")}  # the emoji world's
 
 
@@ -127,6 +128,11 @@ class Config(Section):
                     f"{self.experiments}: runs.{name}.trajectories.share: {share} of distillation.batch, {batch},"
                     " leaves one of the two kinds without a pair"
                 )
+        if experiments.shows_real and self.world not in MINIATURES:
+            raise UserError(
+                f"{self.experiments}: run: real: the world {self.world} has no real images beside those that samples"
+                " are held against; leave the row out"
+            )
         for name, table in experiments.tables.items():
             for row in table.rows:
                 if row.run in experiments.runs:

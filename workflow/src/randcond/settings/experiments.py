@@ -10,7 +10,7 @@ from randcond.jobs.yaml_file import read_yaml
 from randcond.method.catalogue import CHANNEL_STUDENTS, KNOWN_STUDENTS, NARROW_STUDENTS, WIDTH_STUDENTS
 from randcond.method.conditioning import probability
 from randcond.settings.faster import Drawn, Faster
-from randcond.settings.fields import GridName, Init, Positive, Section, Share, Split, validated
+from randcond.settings.fields import UNTRAINED, GridName, Init, Positive, Section, Share, Split, validated
 
 
 def _known_student(name: str) -> str:
@@ -28,9 +28,9 @@ def _valid_probability(settings: dict[str, Any] | None) -> dict[str, Any] | None
     return settings
 
 
-def _no_teacher(name: str) -> str:
-    if name in ("teacher", "teacher-again"):
-        raise ValueError(f"a run cannot be called {name}; that is the teacher itself")
+def _not_taken(name: str) -> str:
+    if name in (*UNTRAINED, "teacher-again"):
+        raise ValueError(f"a run cannot be called {name}; teacher and real images are called so")
     return name
 
 
@@ -40,7 +40,7 @@ def _not_along(name: str) -> str:
     return name
 
 
-RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$"), AfterValidator(_no_teacher)]
+RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$"), AfterValidator(_not_taken)]
 
 
 class Trajectories(Section):
@@ -123,10 +123,10 @@ class Run(Section):
 
 
 class Row(Section):
-    """A row of a table: a run (or the teacher, or nothing of ours) beside the paper's row."""
+    """A row of a table: a run (or the teacher, real images, or nothing of ours) beside the paper's row."""
 
     run: str | None
-    """A run, ``teacher``, or null for a row of the paper's alone."""
+    """A run, ``teacher``, ``real`` for fresh real images, or null for a row of the paper's alone."""
     paper: str | None = None
     """The paper's row beside it."""
     label: str
@@ -138,7 +138,7 @@ class Row(Section):
 
     @model_validator(mode="after")
     def _has_a_training(self) -> "Row":
-        if self.run in (None, "teacher") and (self.step or self.weights):
+        if self.run in (None, *UNTRAINED) and (self.step or self.weights):
             raise ValueError("step: only a student has steps and weights to choose from")
         return self
 
@@ -216,6 +216,12 @@ class Experiments(Section):
         """The names, beside the runs', of all that is scored."""
         return [*self.faster, *self.drawn]
 
+    @property
+    def shows_real(self) -> bool:
+        """Whether a table or a grid shows fresh real images."""
+        rows = [row.run for table in self.tables.values() for row in table.rows]
+        return "real" in [*rows, *(run for grid in self.grids for run in grid.runs)]
+
     def pipeline(self, name: str) -> str:
         """Whose pipeline draws what is scored under a name: a run, one that was made faster, or ``teacher``."""
         return self.drawn[name].run if name in self.drawn else name
@@ -254,7 +260,7 @@ class Experiments(Section):
         return self
 
     def _check(self, run: str, where: str) -> None:
-        if run != "teacher" and run not in (*self.runs, *self.more):
+        if run not in (*UNTRAINED, *self.runs, *self.more):
             raise ValueError(f"{where}: there is no run {run!r}")
 
     def _check_more(self) -> None:

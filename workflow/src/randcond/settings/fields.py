@@ -11,6 +11,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 Positive = Annotated[int, Field(gt=0)]
 GridName = Literal["default", "full"]
+UNTRAINED = ("teacher", "real")  # rows that no student stands behind: the teacher, and fresh real images
 Split = Literal["all", "seen", "unseen", "unseen pair", "coco30k"]  # of the evaluation prompts
 Init = Literal["copied", "random", "inherited"]  # where a student's weights come from
 Share = Annotated[float, Field(ge=0, le=1)]
