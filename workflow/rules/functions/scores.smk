@@ -12,7 +12,7 @@ def score_settings(wildcards):
         seed=CONFIG.scoring.seed,
         world=CONFIG.world,
         name=CONFIG.name,
-        protocol=how,
+        protocol={} if wildcards.run == "real" else how,
         count=sample_count(wildcards.run),
         benchmark=CONFIG.prompts.benchmark,
         **along,

@@ -47,7 +47,7 @@ def _score(arguments: argparse.Namespace) -> None:
 def _drawn_by(pipeline: Path | None, unet: Path | None, protocol: dict[str, Any]) -> dict[str, Any]:
     """What drew the samples, and how; real images were drawn by nothing."""
     if pipeline is None:
-        return {"protocol": {}}
+        return {"protocol": protocol}
     name, folder = "diffusion_pytorch_model", unet or denoiser_folder(pipeline)
     # one file, or several of one number each
     weights = sorted(folder.glob(f"{name}.safetensors")) or sorted(folder.glob(f"{name}-*-of-*.safetensors"))
