@@ -82,7 +82,7 @@ def _artists() -> Material:
         vocabulary=1280,
         context=24,
         autoencoder_widths=(16, 32, 64, 64),
-        latent_channels=16,
+        latent_channels=4,
         orthogonal_start=True,
         evaluator_width=24,
     )
