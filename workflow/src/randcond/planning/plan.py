@@ -15,7 +15,7 @@ from randcond.jobs.errors import UserError
 from randcond.jobs.stage import run_stage
 from randcond.planning import operations
 from randcond.planning.speeds import MEASURED, Gpu, gpus
-from randcond.settings.config import Config, read_config
+from randcond.settings.config import MINIATURES, Config, read_config
 from randcond.settings.experiments import Experiments, Run, load_experiments
 from randcond.settings.workflow import drawing, evaluation_count, kept_points, needs_images, shards, step_count
 
@@ -61,7 +61,7 @@ def plan(config: Config, experiments: Experiments, gpu: Gpu) -> list[Line]:
     Raises:
         UserError: If the teacher's sizes are not known, as the emoji world's are not of a GPU's size.
     """
-    if config.world in ("emoji", "artists"):
+    if config.world in MINIATURES:
         raise UserError(f"config: world: the {config.world} world needs no plan; it runs on a laptop")
     assets = read_assets(Path("config/assets.yaml"))
     sizes = [assets[name] for name in needed(assets, config.model_dump())]
