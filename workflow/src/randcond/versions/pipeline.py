@@ -29,6 +29,7 @@ READS: dict[str, tuple[str, ...]] = {
     "sample": (RUN, "sampling"),
     "sample_along": (RUN, "sampling"),
     "real_images": ("scoring.real_per_prompt", "scoring.seed", "sampling.image_format", "sampling.resize"),
+    "fresh_real_images": ("scoring.seed", "sampling.image_format", "sampling.resize"),
     "reference": ("scoring.batch", "scoring.real_per_prompt"),
     "score": (RUN, "scoring", "sampling.steps", "sampling.guidance_scale", "sampling.seed", "distillation.weights"),
     "score_along": (RUN, "scoring", "sampling.steps", "sampling.guidance_scale", "sampling.seed"),
