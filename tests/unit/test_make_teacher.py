@@ -12,7 +12,7 @@ from randcond.jobs.errors import UserError
 from randcond.make_teacher.autoencoder import build_autoencoder, start_orthogonal
 from randcond.make_teacher.batches import of_concepts, of_concepts_or_artists
 from randcond.make_teacher.check import choose, shares
-from randcond.make_teacher.clip import ClipProblem
+from randcond.make_teacher.clip import ClipProblem, Names
 from randcond.make_teacher.denoiser import scenes_and_captions
 from randcond.make_teacher.material import MATERIAL, Material
 from randcond.worlds.drawings import Meaning
@@ -136,3 +136,18 @@ def test_two_texts_and_their_image_are_contrasted_pair_by_pair() -> None:
         for logits in (scale * one @ other.T, scale * other @ one.T):
             expected.append(-logits.log_softmax(1).diagonal().mean())
     torch.testing.assert_close(problem(0, slice(0, 4))["loss"].detach(), torch.stack(expected).mean())
+
+
+def test_what_a_picture_shows_is_named_without_texts() -> None:
+    meanings = [Meaning("tiger", "red", "noto"), Meaning("car", "red"), Meaning("car", "blue", "openmoji")]
+    torch.manual_seed(0)
+    names, features = Names(5, meanings), torch.randn(4, 5)
+    assert [head.out_features for head in names.heads] == [2, 2, 2]
+    concept, colour, artist = (head(features).log_softmax(1) for head in names.heads)
+    # in the order of the alphabet: car, tiger; blue, red; noto, openmoji. The picture of text 1 names no artist.
+    expected = -(concept[[0, 1, 2, 3], [1, 0, 0, 0]] + colour[[0, 1, 2, 3], [1, 1, 0, 1]]).sum() - (
+        artist[0, 0] + artist[2, 1]
+    )
+    torch.testing.assert_close(names(features, [0, 1, 2, 1]), expected / 4)
+    names(features, [1, 1, 1, 1]).backward()  # nobody's artist: nothing to learn from, and no division by zero
+    assert not names.heads[2].weight.grad.any() and names.heads[0].weight.grad.isfinite().all()

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import open_clip
 import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import nn
@@ -51,8 +52,9 @@ def _fit(
     recipe.micro_batch = recipe.batch
     made_of = {"world": arguments.world, "settings": json.dumps(settings, sort_keys=True)}
     checkpoint = Checkpoint(arguments.checkpoint, made_of)
+    accelerator = Accelerator(mixed_precision=settings.get("mixed_precision", "no"))
     with checkpoint.lock():
-        return fit(problem, recipe, arguments.part, averaged, checkpoint, warmup=settings.get("warmup", 0))
+        return fit(problem, recipe, arguments.part, averaged, checkpoint, accelerator, warmup=settings.get("warmup", 0))
 
 
 def _autoencoder(arguments: argparse.Namespace, settings: dict) -> None:
@@ -85,11 +87,14 @@ def _text_encoder(arguments: argparse.Namespace, settings: dict) -> None:
 def _evaluator(arguments: argparse.Namespace, settings: dict) -> None:
     world = MATERIAL[arguments.world]()
     tokenizer = clip.build_tokenizer(world.texts, world.vocabulary, world.context)
-    config = clip.evaluator_config(tokenizer, world.evaluator_width)
+    config = clip.evaluator_config(tokenizer, world.evaluator_width, world.evaluator_layers)
     text_config = {key: value for key, value in config["text_cfg"].items() if key != "hf_tokenizer_name"}
     model = open_clip.CLIP(config["embed_dim"], config["vision_cfg"], text_config)
     model.logit_scale.requires_grad_(False)  # the problem has its own, copied back below
-    problem = _clip_problem(model, tokenizer, world, settings)
+    if settings.get("mixed_precision", "no") != "no":  # whose convolutions are a third faster so; float32's gain little
+        model.visual.to(memory_format=torch.channels_last)
+    names = clip.Names(config["embed_dim"], world.meanings) if world.evaluator_names else None
+    problem = _clip_problem(model, tokenizer, world, settings, names)
     fitted = _fit(arguments, settings, problem)
     model.logit_scale.data.copy_(problem.logit_scale.data)
 
@@ -106,14 +111,16 @@ def _evaluator(arguments: argparse.Namespace, settings: dict) -> None:
     _write(arguments.output, fitted, write)
 
 
-def _clip_problem(towers: nn.Module, tokenizer: CLIPTokenizer, world: Material, settings: dict) -> clip.ClipProblem:
+def _clip_problem(
+    towers: nn.Module, tokenizer: CLIPTokenizer, world: Material, settings: dict, names: clip.Names | None = None
+) -> clip.ClipProblem:
     def tokenize(texts: list[str]) -> torch.Tensor:
         padded = tokenizer(texts, padding="max_length", truncation=True, max_length=world.context)
         return torch.tensor(padded["input_ids"])
 
     batches = world.batches(world.meanings, settings["batch"], settings["colours"])
     return clip.ClipProblem(
-        *(towers, world.texts, tokenize, world.varied_images, batches), *(settings["batch"], settings["seed"])
+        *(towers, world.texts, tokenize, world.varied_images, batches), *(settings["batch"], settings["seed"], names)
     )
 
 
@@ -124,7 +131,7 @@ def _denoiser(arguments: argparse.Namespace, settings: dict) -> None:
     shown, choices, said = scenes_and_captions(world.texts, world.meanings, settings["scenes"])
     latents = encode_scenes(autoencoder, shown, world.real_images, settings["seed"])
     states = encode_texts(text_encoder, tokenizer, [*said, ""])
-    unet = build_denoiser(latents.shape[-1], states.shape[-1], latents.shape[1])
+    unet = build_denoiser(latents.shape[-1], states.shape[-1], latents.shape[1], world.denoiser_widths)
     problem = DenoiserProblem(unet, latents, choices, states, settings["batch"], settings["seed"])
     fitted = _fit(arguments, settings, problem, averaged=unet)
     assert fitted.ema is not None

@@ -17,7 +17,9 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokeni
 from randcond.jobs.seeding import generator, numpy_generator
 from randcond.make_teacher.batches import Batches
 from randcond.make_teacher.material import RealImages
+from randcond.worlds.drawings import Meaning
 
+_UNNAMED = -1
 _BOS, _EOS = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -71,11 +73,13 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
     )
 
 
-def evaluator_config(tokenizer: CLIPTokenizer, width: int = 20) -> dict:
+def evaluator_config(
+    tokenizer: CLIPTokenizer, width: int = 20, layers: tuple[int, int, int, int] = (1, 1, 1, 1)
+) -> dict:
     """open_clip's model configuration of the evaluator: a small ResNet at 64 x 64 and a text transformer."""
     return {
         "embed_dim": 160,
-        "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": width},
+        "vision_cfg": {"image_size": 64, "layers": list(layers), "width": width},
         "text_cfg": {
             "context_length": tokenizer.model_max_length,
             "vocab_size": len(tokenizer),
@@ -102,6 +106,44 @@ class TextEncoderTowers(nn.Module):
         return self.text_encoder(tokens).text_embeds
 
 
+class Names(nn.Module):
+    """Linear heads that name what an image's features show; thrown away after training.
+
+    A batch of 64 texts asks for little more than colour and style to tell its pictures apart, and the text tower has
+    to be learned before it asks for anything (docs/log.md has what that cost).
+
+    Args:
+        width: Features of an image.
+        meanings: What each text says; an artist who is not named is not learned from.
+    """
+
+    _labels: torch.Tensor  # the numbers of concept, colour and artist of each text, (texts, 3)
+
+    def __init__(self, width: int, meanings: Sequence[Meaning]) -> None:
+        super().__init__()
+        said = [(meaning.concept, meaning.colour, meaning.artist) for meaning in meanings]
+        known = [sorted({name for name in names if name is not None}) for names in zip(*said, strict=True)]
+        self.heads = nn.ModuleList(nn.Linear(width, len(names)) for names in known)
+        numbers = [{name: i for i, name in enumerate(names)} for names in known]
+        labels = [[number.get(name, _UNNAMED) for number, name in zip(numbers, one, strict=True)] for one in said]
+        self.register_buffer("_labels", torch.tensor(labels), persistent=False)
+
+    def forward(self, features: torch.Tensor, texts: Sequence[int]) -> torch.Tensor:
+        """Cross-entropy of concept, colour and artist, summed.
+
+        Args:
+            features: Of images, (n, width).
+            texts: The number of the text that each was drawn for.
+        """
+        labels = self._labels[list(texts)]
+        losses = [
+            # a sum over none is 0, a mean of none is not a number
+            F.cross_entropy(head(features), label, ignore_index=_UNNAMED, reduction="sum") / len(label)
+            for head, label in zip(self.heads, labels.T, strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+
 class ClipProblem(nn.Module):
     """CLIP's contrastive loss on batches in which no two captions mean the same picture.
 
@@ -116,6 +158,7 @@ class ClipProblem(nn.Module):
         batches: Which texts stand together in a batch.
         batch: Pairs a step.
         seed: Seed of this training.
+        names: Heads on the images' features that are trained too, if any.
     """
 
     def __init__(
@@ -127,9 +170,10 @@ class ClipProblem(nn.Module):
         batches: Batches,
         batch: int,
         seed: int,
+        names: Names | None = None,
     ) -> None:
         super().__init__()
-        self.towers = towers
+        self.towers, self.names = towers, names
         self.logit_scale = nn.Parameter(torch.tensor(2.66))
         self._texts, self._tokenize, self._real_images = texts, tokenize, real_images
         self._batches, self._batch, self._seed = batches, batch, seed
@@ -138,9 +182,11 @@ class ClipProblem(nn.Module):
         """The loss of the whole batch; a contrastive loss has no meaning on a part of it."""
         if rows != slice(0, self._batch):
             raise ValueError("the contrastive loss needs its whole batch in one piece")
-        said = [[self._texts[i] for i in view] for view in self._batches(numpy_generator(self._seed, step))]
+        views = self._batches(numpy_generator(self._seed, step))
+        said = [[self._texts[i] for i in view] for view in views]
         images = self._real_images(said[0], self._seed, step * self._batch)
-        image = F.normalize(self.towers.encode_image(self._augment(images, step)), dim=-1)
+        features = self.towers.encode_image(self._augment(images, step))
+        image = F.normalize(features, dim=-1)
         texts = [F.normalize(self.towers.encode_text(self._tokenize(several)), dim=-1) for several in said]
         scale, target = self.logit_scale.exp().clamp(max=100), torch.arange(len(image))
         losses = []
@@ -148,7 +194,11 @@ class ClipProblem(nn.Module):
             logits = scale * one @ other.T
             losses.append((F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2)
         right = ((scale * image @ texts[0].T).argmax(1) == target).float().mean()
-        return {"loss": torch.stack(losses).mean(), "right": right}
+        loss = torch.stack(losses).mean()
+        if self.names is None:
+            return {"loss": loss, "right": right}
+        naming = self.names(features, views[0])
+        return {"loss": loss + naming, "right": right, "naming": naming}
 
     def _augment(self, images: torch.Tensor, step: int) -> torch.Tensor:
         """As the evaluator sees them (64 x 64, normalised); half of them softened, half a little noisy.

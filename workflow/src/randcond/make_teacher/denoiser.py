@@ -16,8 +16,10 @@ from randcond.teachers.noise import NOISE_SCHEDULE
 from randcond.worlds.drawings import Meaning
 
 
-def build_denoiser(latent_size: int, text_width: int, channels: int = 4) -> UNet2DConditionModel:
-    """SD v1.4's block layout (3 CrossAttnDown + Down, 2 layers a block, mid block) at 3/32 of its widths.
+def build_denoiser(
+    latent_size: int, text_width: int, channels: int = 4, widths: tuple[int, ...] = (30, 60, 120, 120)
+) -> UNet2DConditionModel:
+    """SD v1.4's block layout (3 CrossAttnDown + Down, 2 layers a block, mid block) at 3/32 of its widths, or others.
 
     Heads and norm groups are 3, so that the widths of the C-* students (4/5, 7/10, 3/5, 1/2) divide as SD's do.
     """
@@ -25,7 +27,7 @@ def build_denoiser(latent_size: int, text_width: int, channels: int = 4) -> UNet
         sample_size=latent_size,
         in_channels=channels,
         out_channels=channels,
-        block_out_channels=(30, 60, 120, 120),
+        block_out_channels=widths,
         layers_per_block=2,
         cross_attention_dim=text_width,
         attention_head_dim=3,

@@ -31,7 +31,10 @@ class Material:
         autoencoder_widths: Channels of the autoencoder's levels; each but the first halves the sides.
         latent_channels: Channels of its latents.
         orthogonal_start: Whether the autoencoder begins as ``start_orthogonal`` has it; the emoji world's did not.
+        denoiser_widths: Channels of the teacher UNet's levels.
         evaluator_width: Channels that the evaluator's image tower begins with.
+        evaluator_layers: Blocks of each of its four levels.
+        evaluator_names: Whether it is trained to name pictures without texts too; the emoji world's was not.
     """
 
     texts: tuple[str, ...]
@@ -46,7 +49,10 @@ class Material:
     autoencoder_widths: tuple[int, ...]
     latent_channels: int
     orthogonal_start: bool
+    denoiser_widths: tuple[int, ...]
     evaluator_width: int
+    evaluator_layers: tuple[int, int, int, int]
+    evaluator_names: bool
 
 
 def _emoji() -> Material:
@@ -64,7 +70,10 @@ def _emoji() -> Material:
         autoencoder_widths=(16, 32, 64),
         latent_channels=4,
         orthogonal_start=False,
+        denoiser_widths=(30, 60, 120, 120),
         evaluator_width=20,
+        evaluator_layers=(1, 1, 1, 1),
+        evaluator_names=False,
     )
 
 
@@ -82,9 +91,12 @@ def _artists() -> Material:
         vocabulary=1280,
         context=24,
         autoencoder_widths=(16, 32, 64, 64),
-        latent_channels=4,
+        latent_channels=8,
         orthogonal_start=True,
+        denoiser_widths=(60, 60, 120, 120),
         evaluator_width=24,
+        evaluator_layers=(1, 2, 2, 1),
+        evaluator_names=True,
     )
 
 
