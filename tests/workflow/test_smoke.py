@@ -1,17 +1,19 @@
 """The smoke world from end to end: what runs, what runs again, and that two runs agree to the bit."""
 
+import csv
 import html
 import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from diffusers import StableDiffusionPipeline
 
 import golden
-from checkout import ARTIFACTS, SMOKE, Checkout, compare
+from checkout import ARTIFACTS, ROOT, SMOKE, Checkout, compare
 
 RUNS = {"random-rc", "copied-rc-real", "seen-plain", "seen-rc-animals", "llm-rc"}
 
@@ -49,6 +51,28 @@ def test_a_student_is_a_finished_pipeline(smoke: Checkout) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, safety_checker=None)
     images = pipeline("a tiger on a red background", num_inference_steps=2, output_type="np").images
     assert images.shape == (1, 32, 32, 3)
+
+
+def test_other_code_finds_the_numbers_of_the_tables(smoke: Checkout, tmp_path: Path) -> None:
+    out = tmp_path / "smoke"
+    for part in ("scores", "samples", "prompts"):
+        (out / part).parent.mkdir(exist_ok=True)
+        (out / part).symlink_to(smoke.folder / "results/smoke" / part)
+    shutil.copytree(smoke.folder / "results/smoke/report", out / "report")
+    command = [sys.executable, str(ROOT / "tests/recount.py"), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {line.split(":")[0] for line in done.stdout.splitlines()} == {"faster", "table1", "table2", "table3"}
+    table = out / "report/tables/table1.csv"
+    header, *rows = table.read_text().splitlines()
+    place = header.split(",").index("measured")
+    (row,) = [row for row in csv.reader(rows) if row[3:6] == ["copied-rc-real", "all", "fid"]]
+    table.write_text(table.read_text().replace(row[place], str(float(row[place]) * 1.001)))
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert [line.split(",")[0] for line in done.stdout.splitlines() if "NOT THE SAME" in line] == [
+        "table1: copied-rc-real"
+    ]
 
 
 def test_second_run_does_nothing(smoke: Checkout) -> None:
