@@ -66,7 +66,7 @@ compare: .venv/ready  ## two runs side by side: make compare A=seen-plain B=seen
 
 # CONFIG=config/artists-teacher.yaml trains those of the artists' world
 teacher: .venv/ready  ## train the shipped teacher and evaluator from nothing, about two hours
-	snakemake --cores all --configfile $(or $(CONFIG),config/teacher.yaml) -- teacher
+	snakemake --cores all --configfile $(or $(CONFIG),config/emoji-teacher.yaml) -- teacher
 
 # As Snakemake was run: CONFIG=config/smoke.yaml is its --configfile, VALUES='{"seeds": [0, 1]}' its --config
 VERSIONS = python -m randcond.versions $(1) $(if $(CONFIG),--configfile $(CONFIG)) $(if $(VALUES),--config '$(VALUES)')

@@ -30,7 +30,7 @@ def merge(below: dict, above: dict) -> dict:
     return merged
 
 
-@pytest.mark.parametrize("on_top", [None, "smoke", "teacher", "headline", "full", "along"])
+@pytest.mark.parametrize("on_top", [None, "smoke", "emoji-teacher", "headline", "full", "along"])
 def test_shipped_configs_pass(on_top: str | None) -> None:
     values = yaml.safe_load((CONFIG / "config.yaml").read_text())
     if on_top:
@@ -38,7 +38,7 @@ def test_shipped_configs_pass(on_top: str | None) -> None:
     config = check_config(values)
     experiments = load_experiments(CONFIG / "experiments.yaml").of_grid(config.grid)
     config.check_experiments(experiments)
-    assert config.name == (on_top if on_top in ("smoke", "teacher", "along") else "emoji")
+    assert config.name == (on_top if on_top in ("smoke", "emoji-teacher", "along") else "emoji")
     assert {"table1", "table2", "table3"} <= set(experiments.tables)
     assert config.distillation.learning_rate.copied == 1e-3  # what lies below stays
 
@@ -131,8 +131,16 @@ BAD_CONFIGS = {
     "unknown precision": ({"distillation": {"mixed_precision": "fp8"}}, "distillation.mixed_precision"),
     "one seed": ({"seeds": 0}, "seeds"),
     "half a recipe of the teacher": ({"make_teacher": {"denoiser": {"steps": 10}}}, "make_teacher.denoiser"),
-    "the emoji world's teacher for six artists": ({"world": "artists"}, "teacher: workflow/assets/emoji/teacher knows"),
-    "the emoji world's evaluator": ({"world": "artists", "teacher": "t"}, "evaluator: workflow/assets/emoji/evaluator"),
+    "no teacher for six artists": ({"world": "artists"}, "teacher: name one; none is shipped with the world artists"),
+    "no teacher for a world of one's own": ({"world": "own"}, "teacher: name one; none is shipped with the world own"),
+    "the emoji world's teacher for six artists": (
+        {"world": "artists", "teacher": "workflow/assets/emoji/teacher"},
+        "teacher: workflow/assets/emoji/teacher knows another world than artists",
+    ),
+    "the emoji world's evaluator": (
+        {"world": "artists", "teacher": "t", "evaluator": "workflow/assets/emoji/evaluator"},
+        "evaluator: workflow/assets/emoji/evaluator",
+    ),
     "name with a space": ({"name": "my world"}, "name"),
     "name of the assets' folder": ({"name": "assets"}, "name"),
     "kept backwards": ({"distillation": {"keep_every": -1}}, "distillation.keep_every"),
@@ -440,7 +448,9 @@ def test_every_setting_says_what_it_means() -> None:
     assert undescribed(Config, "") + undescribed(Experiments, "") == []
     # and every leaf stands in the table, with the default that it really has
     text = describe.readme()
-    for path, value in leaves(Config().model_dump()):
+    for path, value in leaves(
+        Config.model_construct().model_dump()
+    ):  # before teacher and evaluator come from the world
         assert f"| `{path}` | {'none' if value is None else f'`{json.dumps(value)}`'} |" in text, path
 
 
@@ -452,7 +462,7 @@ def leaves(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
             yield prefix + name, value
 
 
-@pytest.mark.parametrize("name", ["config", "smoke", "headline", "full", "along", "teacher", "paper", "sd21"])
+@pytest.mark.parametrize("name", ["config", "smoke", "headline", "full", "along", "emoji-teacher", "paper", "sd21"])
 def test_files_fit_the_schema_that_editors_check_them_by(name: str) -> None:
     schema = json.loads((CONFIG.parent / "workflow/schemas/config.schema.json").read_text())
     values = yaml.safe_load((CONFIG / f"{name}.yaml").read_text())

@@ -88,12 +88,12 @@ def jobs(checkout: Versioned, configfiles: list[str], target: str) -> list[dict[
     return [job for job in found if "output" in job]
 
 
-@pytest.mark.parametrize("world", [*WORLDS, "teacher"])
+@pytest.mark.parametrize("world", [*WORLDS, "emoji-teacher"])
 def test_dvc_and_snakemake_agree(recorded: Versioned, tmp_path: Path, world: str) -> None:
     checkout = Versioned(tmp_path / "world", recorded.folder)
-    configfiles, target = WORLDS.get(world, ["config/teacher.yaml"]), "teacher" if world == "teacher" else "all"
+    configfiles, target = WORLDS.get(world, [f"config/{world}.yaml"]), "teacher" if world == "emoji-teacher" else "all"
     if world != "smoke":
-        (checkout.folder / "results" / world / ("make_teacher" if world == "teacher" else "prompts")).mkdir(
+        (checkout.folder / "results" / world / ("make_teacher" if world == "emoji-teacher" else "prompts")).mkdir(
             parents=True
         )
     options = ["--configfile", *configfiles] if configfiles else []
@@ -101,7 +101,7 @@ def test_dvc_and_snakemake_agree(recorded: Versioned, tmp_path: Path, world: str
     own = "dvc.yaml" if world == "emoji" else f"versions/{world}/dvc.yaml"
     entries: list[dict[str, list[str]]] = []
     for name in (own, "versions/assets/dvc.yaml"):
-        if (checkout.folder / name).is_file() and not (world == "teacher" and "assets" in name):
+        if (checkout.folder / name).is_file() and not (world == "emoji-teacher" and "assets" in name):
             entries += yaml.safe_load((checkout.folder / name).read_text())["stages"].values()
     outs = [out for entry in entries for out in (*entry["outs"], *entry.get("metrics", []))]
     assert len(outs) == len(set(outs))

@@ -22,7 +22,7 @@ def _no_assets(name: str) -> str:
 
 
 MINIATURES = ("emoji", "artists")  # worlds that draw as many real images as they like
-_SHIPPED = {name: f"workflow/assets/emoji/{name}" for name in ("teacher", "evaluator")}  # the emoji world's
+_SHIPPED = {"emoji": {name: f"workflow/assets/emoji/{name}" for name in ("teacher", "evaluator")}}  # by world
 
 
 class Config(Section):
@@ -32,13 +32,15 @@ class Config(Section):
     """Name of the world's folder in ``results/``."""
     world: Literal["emoji", "artists", "paper", "own"] = "emoji"
     """Where texts and real images come from, and how samples are scored."""
-    teacher: str = _SHIPPED["teacher"]
-    """Folder of the teacher, a diffusers pipeline; or one ``.safetensors`` file with all its weights."""
+    teacher: str = ""
+    """Folder of the teacher, a diffusers pipeline; or one ``.safetensors`` file with all its weights. Not named: the
+    one that is shipped with the world."""
     teacher_layout: str | None = None
     """For a teacher in one file: folder of the diffusers pipeline that it was fine-tuned from, of which configurations
     and tokenizer are read, and no weights."""
-    evaluator: str = _SHIPPED["evaluator"]
-    """Folder of the open_clip model that scores are computed with."""
+    evaluator: str = ""
+    """Folder of the open_clip model that scores are computed with. Not named: the one that is shipped with the
+    world."""
     inception: str | None = None
     """Folder of Inception's weights, for worlds that are scored by it."""
     sources: Sources = Sources()
@@ -78,7 +80,8 @@ class Config(Section):
     model_card: ModelCard = ModelCard()
     """What the card of a student says of its teacher (``make model``)."""
     make_teacher: MakeTeacher = MakeTeacher()
-    """Training of a miniature world's teacher and evaluator (``config/teacher.yaml``, ``artists-teacher.yaml``)."""
+    """Training of a miniature world's teacher and evaluator (``config/emoji-teacher.yaml``,
+    ``artists-teacher.yaml``)."""
 
     @property
     def teacher_folder(self) -> str:
@@ -88,7 +91,7 @@ class Config(Section):
     @property
     def teacher_card(self) -> ModelCard:
         """What is said of the teacher; the licence of the one that is shipped stands in NOTICE."""
-        shipped = self.teacher == Config.model_fields["teacher"].default
+        shipped = self.teacher in [parts["teacher"] for parts in _SHIPPED.values()]
         if shipped and self.model_card.license is None:
             return self.model_card.model_copy(update={"license": "cc-by-sa-4.0"})
         if self.teacher_folder != self.teacher and self.model_card.base_model is None:
@@ -149,6 +152,15 @@ class Config(Section):
             there = ", ".join(f"{step} {weights}" for step, weights in kept)
             raise UserError(f"{where}: step {shown[0]}, {shown[1]}, is not kept; there are {there}")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_shipped(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        world = values.get("world", cls.model_fields["world"].default)
+        named = {name: value for name, value in values.items() if name not in ("teacher", "evaluator") or value != ""}
+        return {**(_SHIPPED.get(world, {}) if isinstance(world, str) else {}), **named}
+
     @model_validator(mode="after")
     def _agrees(self) -> "Config":
         if len(set(self.seeds)) != len(self.seeds):
@@ -159,12 +171,12 @@ class Config(Section):
             )
         if self.world != "own" and self.prompts.description is not None:
             raise ValueError(f"prompts.description: the world {self.world} has texts; it is for the world own")
-        shipped = [name for name in ("teacher", "evaluator") if getattr(self, name) == _SHIPPED[name]]
-        if self.world == "artists" and shipped:
-            raise ValueError(
-                f"{shipped[0]}: {_SHIPPED[shipped[0]]} knows the emoji world alone; name one of the artists' world, as"
-                " `make teacher CONFIG=config/artists-teacher.yaml` trains"
-            )
+        for name in ("teacher", "evaluator"):
+            where = getattr(self, name)
+            if not where:
+                raise ValueError(f"{name}: name one; none is shipped with the world {self.world}")
+            if self.world in MINIATURES and where in [v[name] for w, v in _SHIPPED.items() if w != self.world]:
+                raise ValueError(f"{name}: {where} knows another world than {self.world}")
         if self.along and not self.distillation.keep_every:
             raise ValueError("along: nothing is kept along a training; set distillation.keep_every")
         if (self.prompts.benchmark or 0) > self.prompts.evaluation:

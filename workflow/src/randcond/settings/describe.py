@@ -25,8 +25,8 @@ _INTRODUCTION = """\
 | file | what it is |
 |---|---|
 | `config.yaml` | the default run: the emoji world. Always read first |
-| `smoke.yaml`, `headline.yaml`, `full.yaml`, `teacher.yaml` | the same world, by `--configfile config/full.yaml` |
-| `artists-teacher.yaml` | the teacher and the evaluator of the artists' world, trained from nothing |
+| `smoke.yaml`, `headline.yaml`, `full.yaml` | the same world, by `--configfile config/full.yaml` |
+| `emoji-teacher.yaml`, `artists-teacher.yaml` | a miniature world's teacher and evaluator, trained from nothing |
 | `paper.yaml` | Stable Diffusion v1.4, LAION and MS-COCO, on GPUs |
 | `sd21.yaml`, `sdxl.yaml`, `sd3.yaml` | the same with another teacher, after `paper.yaml` |
 | `faster.yaml` | students that are made to draw in few steps, with three seeds |
