@@ -57,10 +57,10 @@ rule evaluator:
 
 
 rule denoiser:
-    """The teacher's UNet."""
+    """The teacher's UNet or transformer."""
     input:
         code=code("make_teacher.__main__"),
-        autoencoder=rules.autoencoder.output[0],
+        autoencoder=autoencoder(),
         text_encoder=rules.text_encoder.output[0],
     output:
         directory(f"{MADE}/parts/denoiser"),
@@ -79,7 +79,7 @@ rule assemble_teacher:
     """The finished pipeline, with its recipe, its training log and its files' SHA-256."""
     input:
         code=code("make_teacher.__main__"),
-        autoencoder=rules.autoencoder.output[0],
+        autoencoder=autoencoder(),
         text_encoder=rules.text_encoder.output[0],
         denoiser=rules.denoiser.output[0],
     output:
@@ -99,7 +99,7 @@ rule teacher_scores:
     input:
         code=code("make_teacher.check"),
         teacher=rules.assemble_teacher.output[0],
-        evaluator=rules.evaluator.output[0],
+        evaluator=judge(),
     output:
         scores=f"{MADE}/scores.json",
         grid=f"{MADE}/samples.png",

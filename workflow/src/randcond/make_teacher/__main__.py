@@ -8,18 +8,26 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import open_clip
 import torch
 from accelerate import Accelerator
-from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    PNDMScheduler,
+    SD3Transformer2DModel,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from safetensors.torch import save_file
 from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from randcond.jobs.files import atomic_path, sha256, write_json
 from randcond.jobs.stage import run_stage, set_threads
-from randcond.make_teacher import clip
+from randcond.make_teacher import clip, flow
 from randcond.make_teacher.autoencoder import (
     AutoencoderProblem,
     build_autoencoder,
@@ -126,24 +134,53 @@ def _clip_problem(
 
 def _denoiser(arguments: argparse.Namespace, settings: dict) -> None:
     autoencoder = AutoencoderKL.from_pretrained(arguments.autoencoder, dtype=torch.float32).eval()
-    text_encoder, tokenizer = _load_text_encoder(arguments.text_encoder)
     world = MATERIAL[arguments.world]()
     shown, choices, said = scenes_and_captions(world.texts, world.meanings, settings["scenes"])
     latents = encode_scenes(autoencoder, shown, world.real_images, settings["seed"])
-    states = encode_texts(text_encoder, tokenizer, [*said, ""])
-    unet = build_denoiser(latents.shape[-1], states.shape[-1], latents.shape[1], world.denoiser_widths)
-    problem = DenoiserProblem(unet, latents, choices, states, settings["batch"], settings["seed"])
-    fitted = _fit(arguments, settings, problem, averaged=unet)
+    denoiser: UNet2DConditionModel | SD3Transformer2DModel
+    problem: nn.Module
+    batch, seed = settings["batch"], settings["seed"]
+    if arguments.family == "sd3":
+        pipeline = flow.flow_pipeline(autoencoder, *_load_text_encoder(arguments.text_encoder, projected=True))
+        denoiser, conditions = pipeline.transformer, flow.encode_texts(pipeline, [*said, ""])
+        problem = flow.FlowProblem(denoiser, latents, choices, conditions, pipeline.scheduler, batch, seed)
+    else:
+        states = encode_texts(*_load_text_encoder(arguments.text_encoder), [*said, ""])
+        denoiser = build_denoiser(latents.shape[-1], states.shape[-1], latents.shape[1], world.denoiser_widths)
+        problem = DenoiserProblem(denoiser, latents, choices, states, batch, seed)
+    fitted = _fit(arguments, settings, problem, averaged=denoiser)
     assert fitted.ema is not None
-    fitted.ema.copy_to(unet.parameters())
-    _write(arguments.output, fitted, lambda folder: unet.half().save_pretrained(folder))
+    fitted.ema.copy_to(denoiser.parameters())
+    _write(arguments.output, fitted, lambda folder: denoiser.half().save_pretrained(folder))
 
 
 def _assemble(arguments: argparse.Namespace, settings: dict) -> None:
+    pipeline = _pipeline(arguments).to(torch.float16)
+    with atomic_path(arguments.output) as partial:
+        pipeline.save_pretrained(partial, safe_serialization=True)
+        folders = {
+            "autoencoder": arguments.autoencoder,
+            "text_encoder": arguments.text_encoder,
+            "denoiser": arguments.denoiser,
+        }
+        # an autoencoder that is another teacher's brings none
+        histories = {part: folder / "history.json" for part, folder in folders.items()}
+        known = {part: json.loads(file.read_text()) for part, file in histories.items() if file.exists()}
+        write_json(partial / "training.json", {"recipe": settings, "history": known})
+        sums = {str(f.relative_to(partial)): sha256(f) for f in sorted(partial.rglob("*.safetensors"))}
+        write_json(partial / "sha256.json", sums)
+
+
+def _pipeline(arguments: argparse.Namespace) -> DiffusionPipeline:
+    autoencoder = AutoencoderKL.from_pretrained(arguments.autoencoder, dtype=torch.float16)
+    if arguments.family == "sd3":
+        transformer = SD3Transformer2DModel.from_pretrained(arguments.denoiser, dtype=torch.float16)
+        texts = _load_text_encoder(arguments.text_encoder, projected=True)
+        return flow.flow_pipeline(autoencoder, *texts, transformer)
     text_encoder, tokenizer = _load_text_encoder(arguments.text_encoder)
-    pipeline = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(arguments.autoencoder, dtype=torch.float16),
-        text_encoder=text_encoder.half(),
+    return StableDiffusionPipeline(
+        vae=autoencoder,
+        text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=UNet2DConditionModel.from_pretrained(arguments.denoiser, dtype=torch.float16),
         scheduler=_scheduler(),
@@ -151,24 +188,15 @@ def _assemble(arguments: argparse.Namespace, settings: dict) -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    with atomic_path(arguments.output) as partial:
-        pipeline.save_pretrained(partial, safe_serialization=True)
-        histories = {
-            part: json.loads((folder / "history.json").read_text())
-            for part, folder in (("autoencoder", arguments.autoencoder), ("text_encoder", arguments.text_encoder))
-        }
-        histories["denoiser"] = json.loads((arguments.denoiser / "history.json").read_text())
-        write_json(partial / "training.json", {"recipe": settings, "history": histories})
-        sums = {str(f.relative_to(partial)): sha256(f) for f in sorted(partial.rglob("*.safetensors"))}
-        write_json(partial / "sha256.json", sums)
 
 
 def _scheduler() -> PNDMScheduler:
     return PNDMScheduler(**NOISE_SCHEDULE, skip_prk_steps=True, set_alpha_to_one=False)
 
 
-def _load_text_encoder(folder: Path) -> tuple[CLIPTextModel, CLIPTokenizer]:
-    model = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval()
+def _load_text_encoder(folder: Path, projected: bool = False) -> tuple[Any, CLIPTokenizer]:
+    kind = CLIPTextModelWithProjection if projected else CLIPTextModel
+    model = kind.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval()
     return model, CLIPTokenizer.from_pretrained(folder / "tokenizer")
 
 
@@ -198,6 +226,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--world", choices=MATERIAL, required=True)
+    parser.add_argument("--family", choices=("stable_diffusion", "sd3"), default="stable_diffusion")
     parser.add_argument("--settings", required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True)

@@ -61,6 +61,7 @@ def main(arguments: argparse.Namespace) -> None:
             kind=type(pipeline).__name__,
             denoiser=family_of(arguments.pipeline).denoiser,
             absent="".join(f", {part}=None" for part in teacher.optional if getattr(pipeline, part) is None),
+            more=teacher.drawing(pipeline),
             flow=bool(process_of(pipeline.scheduler).drawing(1)),
             middle_block=getattr(denoiser_of(pipeline), "mid_block", None) is not None,
             factor=pipeline.vae_scale_factor,

@@ -43,6 +43,7 @@ class Models:
             encoders = nn.ModuleList(encoders if isinstance(encoders, list) else [encoders])
             self._parts = {"unet": unet().eval(), "vae": vae().eval(), "text": encoders.eval()}
         config = self._parts["unet"].config
+        self._t5 = any(not hasattr(encoder.config, "max_position_embeddings") for encoder in encoders)
         self._flow = "joint_attention_dim" in config
         self.latent = (config["in_channels"], config["sample_size"], config["sample_size"])
         self.pixels = config["sample_size"] * 2 ** (len(self._parts["vae"].config["block_out_channels"]) - 1)
@@ -71,7 +72,7 @@ class Models:
 
     def _predict(self, unet: nn.Module) -> torch.Tensor:
         with torch.device("meta"):
-            latents, conditions = torch.empty(1, *self.latent), _conditions(self._parts["unet"].config)
+            latents, conditions = torch.empty(1, *self.latent), _conditions(self._parts["unet"].config, self._t5)
             output: torch.Tensor = unet(latents, timestep=torch.ones(1), **conditions).sample
         return output
 
@@ -139,10 +140,11 @@ class Models:
         return sum(kept.values())
 
 
-def _conditions(config: Any) -> dict[str, Any]:
+def _conditions(config: Any, t5: bool) -> dict[str, Any]:
     """What a denoiser takes of one text, on the current device."""
     if "joint_attention_dim" in config:
-        states = torch.empty(1, _TOKENS + _T5, config["joint_attention_dim"])  # T5's are there without it, as zeros
+        # without T5 its tokens are zeros (teachers/sd3.py)
+        states = torch.empty(1, _TOKENS + (_T5 if t5 else _TOKENS), config["joint_attention_dim"])
         return {"encoder_hidden_states": states, "pooled_projections": torch.empty(1, config["pooled_projection_dim"])}
     states = torch.empty(1, _TOKENS, config["cross_attention_dim"])
     if config["addition_embed_type"] != "text_time":

@@ -27,6 +27,7 @@ _INTRODUCTION = """\
 | `config.yaml` | the default run: the emoji world. Always read first |
 | `smoke.yaml`, `headline.yaml`, `full.yaml` | the same world, by `--configfile config/full.yaml` |
 | `emoji-teacher.yaml`, `artists-teacher.yaml` | a miniature world's teacher and evaluator, trained from nothing |
+| `artists-flow-teacher.yaml` | a second teacher of six artists, SD3's transformer, on the first one's latents |
 | `paper.yaml` | Stable Diffusion v1.4, LAION and MS-COCO, on GPUs |
 | `sd21.yaml`, `sdxl.yaml`, `sd3.yaml` | the same with another teacher, after `paper.yaml` |
 | `faster.yaml` | students that are made to draw in few steps, with three seeds |

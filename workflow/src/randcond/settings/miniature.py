@@ -54,6 +54,11 @@ class MakeTeacher(Section):
 
     world: Literal["emoji", "artists"] = "emoji"
     """The world that they know."""
+    family: Literal["stable_diffusion", "sd3"] = "stable_diffusion"
+    """The teacher's family: a UNet that predicts noise, or SD3's transformer and a rectified flow."""
+    autoencoder_of: str | None = None
+    """Folder of a teacher whose autoencoder is taken, while the configuration's ``evaluator`` judges; none: both are
+    trained."""
     autoencoder: AutoencoderTraining = AutoencoderTraining(steps=4500, batch=32, learning_rate=2e-3, seed=0)
     """The autoencoder."""
     text_encoder: ContrastiveTraining = ContrastiveTraining(steps=1500, batch=64, colours=2, learning_rate=1e-3, seed=1)
@@ -61,7 +66,7 @@ class MakeTeacher(Section):
     evaluator: ContrastiveTraining = ContrastiveTraining(steps=3000, batch=64, colours=8, learning_rate=1e-3, seed=2)
     """The evaluator, a CLIP."""
     denoiser: DenoiserTraining = DenoiserTraining(steps=9000, batch=64, learning_rate=6e-4, seed=3)
-    """The teacher's UNet."""
+    """The teacher's UNet or transformer."""
 
 
 class DigitsClassifier(Section):

@@ -164,6 +164,7 @@ def draw_latents(
             generator=generators,
             output_type="latent",
             **process_of(pipeline.scheduler).drawing(steps),
+            **teacher_type(FAMILIES[type(pipeline).__name__]).drawing(pipeline),
         ).images.float()
 
 

@@ -10,7 +10,10 @@ from randcond.teachers.teacher import Conditions, Teacher
 
 
 class SD3(Teacher):
-    """SD3 and SD3.5. Without T5 its part of the text is zeros, as in diffusers."""
+    """SD3 and SD3.5. Without T5 its part of the text is zeros, as many as the CLIPs have tokens: so it was trained.
+
+    diffusers would have 256 of them: three quarters of the text that each patch attends to.
+    """
 
     title = "SD3"
     pipeline_type = StableDiffusion3Pipeline
@@ -22,9 +25,18 @@ class SD3(Teacher):
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Conditions:
         states, _, pooled, _ = self.pipeline.encode_prompt(
-            list(texts), None, None, device=self.device, do_classifier_free_guidance=False
+            *(list(texts), None, None),
+            device=self.device,
+            do_classifier_free_guidance=False,
+            **self.drawing(self.pipeline),
         )
         return {"encoder_hidden_states": states, "pooled_projections": pooled}
+
+    @classmethod
+    def drawing(cls, pipeline: Any) -> dict[str, Any]:
+        if pipeline.text_encoder_3 is not None:
+            return {}
+        return {"max_sequence_length": pipeline.tokenizer.model_max_length}
 
     @classmethod
     def widths(cls, pipeline: Any) -> list[tuple[str, Any, Any]]:

@@ -58,6 +58,11 @@ class Teacher(ABC):
         """The pipeline with whatever it needs once it was loaded; mostly nothing."""
         return pipeline
 
+    @classmethod
+    def drawing(cls, pipeline: Any) -> dict[str, Any]:
+        """What a call of such a pipeline takes so that it draws with the texts that :meth:`encode` gives."""
+        return {}
+
     def arguments(self, conditions: Conditions) -> dict[str, Any]:
         """What the denoiser calls the conditions."""
         return dict(conditions)
