@@ -110,7 +110,8 @@ def _evaluator(arguments: argparse.Namespace, settings: dict) -> None:
         folder.mkdir()
         tokenizer.save_pretrained(folder)
         weights = {
-            name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()
+            name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+            for name, tensor in model.state_dict().items()
         }
         save_file(weights, folder / "open_clip_model.safetensors")
         preprocess = {"interpolation": "bicubic", "resize_mode": "shortest"}
