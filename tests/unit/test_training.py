@@ -256,13 +256,13 @@ def test_a_signal_in_the_last_step_stops_nothing(tmp_path: Path) -> None:
     assert fitted.history[-1]["step"] == 30
 
 
-def failed(folder: Path, problem: Problem, match: str, **changes: object) -> dict:
+def failed(folder: Path, problem: nn.Module, match: str, **changes: object) -> dict:
     """Train until it fails; the state that is kept as evidence."""
     checkpoint = Checkpoint(folder, {}, minutes=0)
     evidence = Checkpoint(folder, {})
     evidence.file = folder / "failed.safetensors"
     with pytest.raises(UserError, match=match) as caught:
-        fit(problem, recipe(**changes), "bad", problem.layer, checkpoint, log_every=4)
+        fit(problem, recipe(**changes), "bad", getattr(problem, "layer", None), checkpoint, log_every=4)
     assert "\n" not in str(caught.value)
     assert str(evidence.file) in str(caught.value)
     kept, saved = evidence.load(), checkpoint.load()
@@ -297,6 +297,23 @@ def test_a_hundredfold_loss_is_no_explosion_of_a_falling_one(tmp_path: Path) -> 
 
     fitted = fit(Falling(), recipe(steps=12), "falling", None, Checkpoint(tmp_path, {}), log_every=4)
     assert [entry["loss"] for entry in fitted.history] == pytest.approx([1.0, 1e-4, 0.9])
+
+
+def test_what_was_learned_and_lost_ends_the_training(tmp_path: Path) -> None:
+    class Forgetting(Counting):
+        losses = (1.0, 0.45, 1.1, 0.6, 1.1, 1.0, 0.1)
+
+        def forward(self, step: int, rows: slice) -> dict[str, torch.Tensor]:
+            return {"loss": self.weight * 0 + self.losses[step // 4]}
+
+    # once is no trouble, twice in a row is; so is none where it had hardly fallen
+    kept = failed(
+        tmp_path, Forgetting(), r"bad: the loss had fallen from 1 to 0.45 and is back at 1 by step 24: .*; lower",
+        steps=28,
+    )  # fmt: skip
+    assert kept["step"] == 24
+    Forgetting.losses = (1.0, 0.55, 1.1, 1.1, 1.0, 1.0, 1.0)
+    assert len(fit(Forgetting(), recipe(steps=28), "fine", None, log_every=4).history) == 7
 
 
 def test_weights_that_are_no_numbers_go_nowhere(tmp_path: Path) -> None:

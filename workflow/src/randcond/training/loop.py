@@ -250,6 +250,13 @@ class _Run:
             return f"the loss is no longer a finite number at step {step}; lower the learning rate"
         if 0 < EXPLODED * start < entry["loss"]:
             return f"the loss grew from {start:.3g} to {entry['loss']:.3g} by step {self.done}; lower the learning rate"
+        losses = [one["loss"] for one in self.history] + [entry["loss"]]
+        # twice in a row, as one entry of a few steps may be a hard one
+        if 0 < 2 * min(losses) < start <= min(losses[-2:]):
+            return (
+                f"the loss had fallen from {start:.3g} to {min(losses):.3g} and is back at {entry['loss']:.3g} by step"
+                f" {self.done}: all is lost that was learned; lower the learning rate"
+            )
         if not math.isfinite(nn.utils.get_total_norm(self._problem.parameters(), foreach=True)):
             return f"the weights are no longer finite numbers at step {self.done}; lower the learning rate"
         return ""
