@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from randcond.jobs.progress import Progress
 from randcond.jobs.seeding import generator, numpy_generator
 from randcond.make_teacher.autoencoder import to_unit
 from randcond.make_teacher.material import RealImages
@@ -63,10 +64,11 @@ def encode_scenes(
     autoencoder: AutoencoderKL, texts: list[str], real_images: RealImages, seed: int, batch: int = 64
 ) -> torch.Tensor:
     """One scaled latent (float32) for each text's real scene; shape (len(texts), channels, h, w)."""
-    latents = []
+    latents, progress = [], Progress("scenes to latents", len(texts), "images")
     for first in range(0, len(texts), batch):
         images = to_unit(real_images(texts[first : first + batch], seed, first))
         latents.append(autoencoder.encode(images).latent_dist.mode() * autoencoder.config["scaling_factor"])
+        progress.at(first + len(images))
     return torch.cat(latents)
 
 
