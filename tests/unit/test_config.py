@@ -394,6 +394,7 @@ SETTINGS = leaves(Config().model_dump())
 
 PATHS = {"teacher", "evaluator", "experiments", "claims"}
 FILES = {".".join(path) for path in SETTINGS if path[0] in ("sources", "inception", "teacher_layout")}
+FILES.add("make_teacher.autoencoder_of")
 ABSENT = {"prompts.benchmark", "prompts.llm.writer", "prompts.pool", "calibration", "sampling.resize"}
 ABSENT |= {"model_card.license", "model_card.base_model", "prompts.description"}
 
