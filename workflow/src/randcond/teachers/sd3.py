@@ -10,7 +10,7 @@ from randcond.teachers.teacher import Conditions, Teacher
 
 
 class SD3(Teacher):
-    """SD3 and SD3.5. Without T5 its part of the text is zeros, as many as the CLIPs have tokens: so it was trained.
+    """SD3 and SD3.5. Without T5 its part of the text is zeros, as many as the CLIPs have tokens, as in its trainers.
 
     diffusers would have 256 of them: three quarters of the text that each patch attends to.
     """
