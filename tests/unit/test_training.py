@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -86,21 +87,24 @@ def updates(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
 
 
 @pytest.mark.parametrize("stop_at", [11, 12, 25])
-@pytest.mark.parametrize("schedule", ["cosine", "constant"])
-def test_resumed_equals_uninterrupted(tmp_path: Path, stop_at: int, schedule: str) -> None:
+@pytest.mark.parametrize(
+    ("schedule", "more"),
+    [("cosine", {}), ("constant", {}), ("cosine", {"optimizer_name": "muon", "decay": 10, "warmup": 3})],
+)
+def test_resumed_equals_uninterrupted(tmp_path: Path, stop_at: int, schedule: str, more: dict[str, Any]) -> None:
     straight = Problem()
-    expected = fit(straight, recipe(schedule=schedule), "straight", straight.layer, log_every=4)
+    expected = fit(straight, recipe(schedule=schedule), "straight", straight.layer, log_every=4, **more)
     checkpoint = Checkpoint(tmp_path, {"settings": "1"}, minutes=0)
     stopped = Problem(stop_at)
     with pytest.raises(KeyboardInterrupt):
-        fit(stopped, recipe(schedule=schedule), "stopped", stopped.layer, checkpoint, log_every=4)
+        fit(stopped, recipe(schedule=schedule), "stopped", stopped.layer, checkpoint, log_every=4, **more)
     saved = checkpoint.load()
     assert saved is not None
     assert saved["step"] == stop_at // 4 * 4
     resumed = Problem()
     with torch.no_grad():
         resumed.layer.weight.fill_(100.0)  # whatever it starts from is replaced
-    found = fit(resumed, recipe(schedule=schedule), "resumed", resumed.layer, checkpoint, log_every=4)
+    found = fit(resumed, recipe(schedule=schedule), "resumed", resumed.layer, checkpoint, log_every=4, **more)
     assert torch.equal(weights(resumed), weights(straight))
     assert found.history == expected.history
     assert [entry["step"] for entry in found.history] == [4, 8, 12, 16, 20, 24, 28, 30]

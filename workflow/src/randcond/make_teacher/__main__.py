@@ -62,7 +62,12 @@ def _fit(
     checkpoint = Checkpoint(arguments.checkpoint, made_of)
     accelerator = Accelerator(mixed_precision=settings.get("mixed_precision", "no"))
     with checkpoint.lock():
-        return fit(problem, recipe, arguments.part, averaged, checkpoint, accelerator, warmup=settings.get("warmup", 0))
+        return fit(
+            *(problem, recipe, arguments.part, averaged, checkpoint, accelerator),
+            warmup=settings.get("warmup", 0),
+            decay=settings.get("decay", 0),
+            optimizer_name=settings.get("optimizer", "adamw"),
+        )
 
 
 def _autoencoder(arguments: argparse.Namespace, settings: dict) -> None:
@@ -148,7 +153,7 @@ def _denoiser(arguments: argparse.Namespace, settings: dict) -> None:
     else:
         states = encode_texts(*_load_text_encoder(arguments.text_encoder), [*said, ""])
         denoiser = build_denoiser(latents.shape[-1], states.shape[-1], latents.shape[1], world.denoiser_widths)
-        problem = DenoiserProblem(denoiser, latents, choices, states, batch, seed)
+        problem = DenoiserProblem(denoiser, latents, choices, states, batch, seed, settings.get("noisier", False))
     fitted = _fit(arguments, settings, problem, averaged=denoiser)
     assert fitted.ema is not None
     fitted.ema.copy_to(denoiser.parameters())

@@ -15,7 +15,7 @@ class Training(Section):
     batch: Positive
     """Images of a step."""
     learning_rate: Above0
-    """AdamW's learning rate."""
+    """Learning rate."""
     seed: Seed
     """Seed of weights and data."""
     warmup: int = Field(default=0, ge=0)
@@ -47,6 +47,12 @@ class DenoiserTraining(Training):
     """Real scenes of every concept on every colour."""
     ema: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the weights' moving average."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """What steps are taken by; Muon makes those along matrices orthogonal and needs fewer."""
+    decay: int = Field(default=0, ge=0)
+    """Last steps, in which the learning rate falls from a constant; 0: it falls along cosines."""
+    noisier: bool = False
+    """A UNet is shown timesteps by a density that grows with them, not an even one."""
 
 
 class MakeTeacher(Section):

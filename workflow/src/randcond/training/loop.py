@@ -13,7 +13,6 @@ from typing import Any, NoReturn, Protocol
 
 import torch
 from accelerate import Accelerator
-from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from torch import nn
@@ -23,6 +22,7 @@ from randcond.jobs.progress import Progress
 from randcond.jobs.provenance import taken_part
 from randcond.jobs.stopping import asked_to_stop
 from randcond.training.checkpoint import Checkpoint
+from randcond.training.optimizers import OptimizerName, make_optimizer, make_schedule
 
 EXPLODED = 100.0  # times the loss of the first steps: more than any batch or schedule explains
 
@@ -90,8 +90,10 @@ def fit(
     log_every: int = 20,
     after_step: Callable[[int, MovingAverage | None], None] | None = None,
     warmup: int = 0,
+    decay: int = 0,
+    optimizer_name: OptimizerName = "adamw",
 ) -> Fitted:
-    """Train the parameters of ``problem`` that require gradients, with AdamW.
+    """Train the parameters of ``problem`` that require gradients.
 
     Args:
         problem: See the module's docstring.
@@ -104,6 +106,8 @@ def fit(
         log_every: Steps that one entry of the history averages over.
         after_step: Called after every step with the number of steps done and the moving average, in every process.
         warmup: First steps, in which the learning rate rises from 0 to the recipe's; ``constant`` has none.
+        decay: Last steps, in which a constant learning rate falls to 0, in place of the recipe's schedule.
+        optimizer_name: See :mod:`randcond.training.optimizers`.
 
     Raises:
         UserError: If a loss or the weights stop being finite numbers, if the loss explodes (the state is kept as
@@ -111,13 +115,8 @@ def fit(
     """
     accelerator = accelerator or Accelerator()
     parameters = [p for p in problem.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
-    schedule = get_scheduler(
-        *(recipe.schedule, optimizer),
-        num_warmup_steps=warmup,
-        num_training_steps=recipe.steps,
-        num_cycles=recipe.cycles,
-    )
+    optimizer = make_optimizer(optimizer_name, parameters, recipe.learning_rate, recipe.weight_decay)
+    schedule = make_schedule(optimizer, recipe.schedule, recipe.steps, warmup, recipe.cycles, decay)
     ema = MovingAverage(averaged.parameters(), decay=recipe.ema) if averaged is not None and recipe.ema else None
     wrapped, optimizer = accelerator.prepare(problem, optimizer)
     run = _Run(name, checkpoint, accelerator, problem, optimizer, schedule, ema)

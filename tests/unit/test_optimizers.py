@@ -1,0 +1,88 @@
+"""The optimisers: Muon against torch's, its orthogonal steps, and the learning rate over the steps."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from randcond.training.optimizers import Muon, make_optimizer, make_schedule, orthogonal
+
+
+def layers() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 10), nn.Linear(10, 6), nn.Linear(6, 10), nn.Linear(10, 3))
+
+
+def set_gradients(model: nn.Module, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=draw)
+
+
+def test_muon_is_torchs_on_matrices_and_adamw_on_the_rest() -> None:
+    mine, theirs = layers(), layers()
+    before = [p.detach().clone() for p in mine.parameters()]
+    muon = Muon(mine.parameters(), lr=1e-2, weight_decay=0.1)
+    references = [
+        torch.optim.Muon(
+            [p for p in theirs.parameters() if p.ndim == 2], 1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW([p for p in theirs.parameters() if p.ndim == 1], 1e-2, weight_decay=0.1),
+    ]
+    for step in range(3):
+        for model in (mine, theirs):
+            set_gradients(model, step)
+        for optimizer in (muon, *references):
+            optimizer.step()
+    for start, found, expected in zip(before, mine.parameters(), theirs.parameters(), strict=True):
+        # bfloat16 has 8 bits; torch transposes before it rounds, and takes matrices one by one
+        torch.testing.assert_close(found - start, expected - start, rtol=0.05, atol=3e-4 if found.ndim == 2 else 0)
+
+
+def test_muon_takes_a_convolution_as_the_matrix_of_its_filters() -> None:
+    torch.manual_seed(0)
+    convolution, linear = nn.Conv2d(4, 5, 3, bias=False), nn.Linear(36, 5, bias=False)
+    linear.weight.data.copy_(convolution.weight.data.flatten(1))
+    convolution.weight.grad = torch.randn(5, 4, 3, 3)
+    linear.weight.grad = convolution.weight.grad.flatten(1).clone()
+    for layer in (convolution, linear):
+        Muon(layer.parameters(), lr=1e-2, weight_decay=0.0).step()
+    assert torch.equal(convolution.weight.flatten(1), linear.weight)
+
+
+def test_muon_leaves_parameters_without_a_gradient() -> None:
+    model = layers()
+    set_gradients(model, 0)
+    model[1].weight.grad = None
+    before = [p.detach().clone() for p in model.parameters()]
+    Muon(model.parameters(), lr=1e-2, weight_decay=0.1).step()
+    moved = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
+    assert moved == [True, True, False, True, True, True, True, True]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 12), st.integers(1, 40), st.integers(0, 1000), st.floats(1e-6, 1e6))
+def test_orthogonal_has_singular_values_near_1(rows: int, columns: int, seed: int, scale: float) -> None:
+    matrices = torch.randn(2, rows, columns, generator=torch.Generator().manual_seed(seed))
+    exact, values, right = torch.linalg.svd(matrices, full_matrices=False)
+    found = orthogonal(matrices * scale)
+    inside = exact.mT @ found @ right.mT  # in the bases of singular vectors: a diagonal
+    large = values > 0.05 * values[:, :1]  # five steps bring no smaller one near 1
+    assert inside.diagonal(dim1=-2, dim2=-1)[large].min() > 0.6
+    assert inside.diagonal(dim1=-2, dim2=-1).max() < 1.3
+    assert (inside - torch.diag_embed(inside.diagonal(dim1=-2, dim2=-1))).abs().max() < 0.06
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_the_rate_is_constant_and_falls_at_the_end(name: str) -> None:
+    optimizer = make_optimizer(name, layers().parameters(), 2e-3, 0.0)  # type: ignore[arg-type]
+    schedule = make_schedule(optimizer, "cosine", steps=20, warmup=4, cycles=1, decay=8)
+    rates = []
+    for _ in range(20):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    assert all(len(set(rate)) == 1 for rate in rates)
+    expected = [0, 0.25, 0.5, 0.75] + [1] * 8 + [1 - (step / 8) ** 0.5 for step in range(8)]
+    assert [rate[0] / 2e-3 for rate in rates] == pytest.approx(expected)
