@@ -106,7 +106,7 @@ def train(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = setting.tf32
     recipe = SimpleNamespace(
         steps=steps, batch=batch, micro_batch=batch, learning_rate=5e-5, schedule="constant", cycles=1,
-        weight_decay=1e-2, gradient_clip=1.0, ema=0.0,
+        weight_decay=1e-2, gradient_clip=1.0, ema=0.0, optimizer="adamw",
     )  # fmt: skip
     AcceleratorState._reset_state(True)  # one precision a process is what it allows
     accelerator = Accelerator(mixed_precision=setting.precision, cpu=device.type == "cpu")

@@ -67,7 +67,7 @@ def losses() -> dict[str, list[dict[str, float]]]:
     for name, (problem, rate) in _problems():
         recipe = SimpleNamespace(
             steps=STEPS, batch=BATCH, micro_batch=BATCH, learning_rate=rate, schedule="cosine", cycles=1,
-            weight_decay=1e-2, gradient_clip=1.0, ema=0.0,
+            weight_decay=1e-2, gradient_clip=1.0, ema=0.0, optimizer="adamw",
         )  # fmt: skip
         from randcond.training.loop import fit
 

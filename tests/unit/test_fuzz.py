@@ -259,7 +259,7 @@ class Problem(nn.Module):
 
 RECIPE = SimpleNamespace(
     steps=3, batch=1, micro_batch=1, learning_rate=0.1, schedule="constant", cycles=1, weight_decay=0.0,
-    gradient_clip=0.0, ema=0.9,
+    gradient_clip=0.0, ema=0.9, optimizer="adamw",
 )  # fmt: skip
 
 

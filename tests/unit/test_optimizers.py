@@ -61,6 +61,23 @@ def test_muon_leaves_parameters_without_a_gradient() -> None:
     assert moved == [True, True, False, True, True, True, True, True]
 
 
+def test_muon_sees_no_loss_scale_and_no_overflow() -> None:
+    plain, scaled = layers(), layers()
+    optimizer, other = Muon(plain.parameters(), 1e-2, 0.1), Muon(scaled.parameters(), 1e-2, 0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    x = torch.linspace(-1, 1, 12).reshape(2, 6)
+    for scale in (float("inf"), 1.0):
+        plain.zero_grad(), scaled.zero_grad()
+        plain(x).square().mean().backward()
+        scaler.scale(scaled(x).square().mean() * scale).backward()
+        if scale == 1.0:  # an overflow is no step
+            optimizer.step()
+        scaler.step(other)
+        scaler.update()
+    for mine, theirs in zip(plain.parameters(), scaled.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 12), st.integers(1, 40), st.integers(0, 1000), st.floats(1e-6, 1e6))
 def test_orthogonal_has_singular_values_near_1(rows: int, columns: int, seed: int, scale: float) -> None:

@@ -45,7 +45,7 @@ bank = Trajectories(texts, teacher.latent_shape, teacher.solver(), 3, depth=2, s
 problem = Distillation(loss, teacher, pairs, texts, probability({"kind": "linear"}), 0.1, 6, 3, bank, guidance=2.0)
 total = partial(accelerator.reduce, reduction="sum")
 recipe = SimpleNamespace(steps=4, batch=6, micro_batch=2, learning_rate=1e-3, schedule="constant", weight_decay=0.0,
-                         gradient_clip=1.0, ema=0.0, cycles=1)
+                         gradient_clip=1.0, ema=0.0, cycles=1, optimizer="adamw")
 fitted = fit(problem, recipe, "two", accelerator=accelerator, log_every=1,
              after_step=lambda step, _: problem.after_step(step - 1, total))
 weights = sum(float(p.detach().double().abs().sum()) for p in student.parameters())

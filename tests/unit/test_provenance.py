@@ -38,7 +38,7 @@ def trained(folder: Path, monkeypatch: pytest.MonkeyPatch, machines: str) -> Fit
     """A training of 2 steps on each of the machines."""
     recipe = SimpleNamespace(
         steps=2 * len(machines), batch=1, micro_batch=1, learning_rate=0.1, schedule="constant", cycles=1,
-        weight_decay=0.0, gradient_clip=0.0, ema=0.0,
+        weight_decay=0.0, gradient_clip=0.0, ema=0.0, optimizer="adamw",
     )  # fmt: skip
     monkeypatch.setattr(provenance, "versions", lambda: {"torch": "1"})
     monkeypatch.setattr(provenance, "commit", lambda _: "abc")

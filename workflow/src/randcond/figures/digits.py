@@ -162,7 +162,14 @@ def one_hot(labels: torch.Tensor) -> torch.Tensor:
 
 def plain_recipe(values: dict[str, Any]) -> SimpleNamespace:
     """What :func:`randcond.training.loop.fit` wants to know, for the small trainings of the figures."""
-    common = {"schedule": "cosine", "weight_decay": 1e-2, "gradient_clip": 1.0, "cycles": 1, "ema": 0.0}
+    common = {
+        "schedule": "cosine",
+        "weight_decay": 1e-2,
+        "gradient_clip": 1.0,
+        "cycles": 1,
+        "ema": 0.0,
+        "optimizer": "adamw",
+    }
     return SimpleNamespace(**common | values | {"micro_batch": values["batch"]})
 
 

@@ -55,6 +55,7 @@ def _fit(
     # micro_batch: everything here fits in memory whole
     recipe = SimpleNamespace(
         **{"ema": 0.0, "weight_decay": 1e-2, "gradient_clip": 1.0, "schedule": "cosine_with_restarts", "cycles": 1}
+        | {"optimizer": "adamw"}
         | settings
     )
     recipe.micro_batch = recipe.batch
@@ -66,7 +67,6 @@ def _fit(
             *(problem, recipe, arguments.part, averaged, checkpoint, accelerator),
             warmup=settings.get("warmup", 0),
             decay=settings.get("decay", 0),
-            optimizer_name=settings.get("optimizer", "adamw"),
         )
 
 

@@ -49,6 +49,7 @@ PAPER = {
     "schedule": "constant",
     "weight_decay": 1e-2,
     "gradient_clip": 1.0,
+    "optimizer": "adamw",
     "cycles": 1,
     "ema": 0.0,
 }

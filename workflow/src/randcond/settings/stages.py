@@ -131,7 +131,7 @@ class Steps(Section):
 
 
 class LearningRates(Section):
-    """AdamW's learning rate by where the student's weights come from; chosen by docs/runs/learning_rate.txt."""
+    """The learning rate by where the student's weights come from; chosen by docs/runs/learning_rate.txt."""
 
     copied: Above0 = 1e-3
     """With the teacher's weights copied."""
@@ -152,12 +152,14 @@ class Distillation(Section):
     """Pairs of a step, on all GPUs together."""
     micro_batch: Positive = 32
     """Pairs that one process holds at a time; the result does not depend on it."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """What steps are taken by: AdamW, as the authors do, or Muon, whose steps along matrices are orthogonal."""
     learning_rate: LearningRates = LearningRates()
-    """AdamW's learning rate."""
+    """Learning rate."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """Course of the learning rate."""
     weight_decay: float = Field(default=1e-2, ge=0)
-    """AdamW's weight decay."""
+    """Decoupled weight decay."""
     gradient_clip: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient; 0: not clipped."""
     ema: float = Field(default=0.998, ge=0, lt=1)

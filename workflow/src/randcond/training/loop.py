@@ -33,6 +33,7 @@ class Recipe(Protocol):
     steps: int
     batch: int
     micro_batch: int
+    optimizer: OptimizerName
     learning_rate: float
     schedule: str
     cycles: int
@@ -91,7 +92,6 @@ def fit(
     after_step: Callable[[int, MovingAverage | None], None] | None = None,
     warmup: int = 0,
     decay: int = 0,
-    optimizer_name: OptimizerName = "adamw",
 ) -> Fitted:
     """Train the parameters of ``problem`` that require gradients.
 
@@ -107,7 +107,6 @@ def fit(
         after_step: Called after every step with the number of steps done and the moving average, in every process.
         warmup: First steps, in which the learning rate rises from 0 to the recipe's; ``constant`` has none.
         decay: Last steps, in which a constant learning rate falls to 0, in place of the recipe's schedule.
-        optimizer_name: See :mod:`randcond.training.optimizers`.
 
     Raises:
         UserError: If a loss or the weights stop being finite numbers, if the loss explodes (the state is kept as
@@ -115,7 +114,7 @@ def fit(
     """
     accelerator = accelerator or Accelerator()
     parameters = [p for p in problem.parameters() if p.requires_grad]
-    optimizer = make_optimizer(optimizer_name, parameters, recipe.learning_rate, recipe.weight_decay)
+    optimizer = make_optimizer(recipe.optimizer, parameters, recipe.learning_rate, recipe.weight_decay)
     schedule = make_schedule(optimizer, recipe.schedule, recipe.steps, warmup, recipe.cycles, decay)
     ema = MovingAverage(averaged.parameters(), decay=recipe.ema) if averaged is not None and recipe.ema else None
     wrapped, optimizer = accelerator.prepare(problem, optimizer)

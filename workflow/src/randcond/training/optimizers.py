@@ -17,8 +17,9 @@ def make_optimizer(
     name: OptimizerName, parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
     """The optimiser of that name for the parameters."""
-    made = {"adamw": torch.optim.AdamW, "muon": Muon}[name]
-    return made(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    if name == "muon":
+        return Muon(parameters, learning_rate, weight_decay)
+    return torch.optim.AdamW(parameters, learning_rate, weight_decay=weight_decay, fused=True)
 
 
 def make_schedule(
@@ -51,16 +52,16 @@ class Muon(torch.optim.AdamW):
         parameters: Those to train.
         lr: Learning rate.
         weight_decay: Decoupled weight decay.
-        fused: AdamW's.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float, fused: bool = False) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
         parameters = list(parameters)
         groups: list[dict[str, Any]] = [
             {"params": [p for p in parameters if p.ndim < 2], "matrices": False},
             {"params": [p for p in parameters if p.ndim >= 2], "matrices": True},
         ]
-        super().__init__([group for group in groups if group["params"]], lr, weight_decay=weight_decay, fused=fused)
+        # not fused: a fused optimiser is handed gradients that fp16's loss scale is still on, without being asked
+        super().__init__([group for group in groups if group["params"]], lr, weight_decay=weight_decay)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
