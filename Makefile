@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: draw model demo export reproduce smoke test test-all unit workflow lint format schema report pdf compare teacher record restore share provenance plan assets-check rehearse clean
+UNIT = $(addprefix unit-,a-c d-f g-m n-r s-z)
+
+.PHONY: draw model demo export reproduce smoke test test-all unit $(UNIT) workflow lint format schema report pdf compare teacher record restore share provenance plan assets-check rehearse clean
 
 # By the environment, to which make exports them, so that no quote in a prompt reaches the shell.
 draw: .venv/ready  ## one picture: make draw PROMPT="a tiger on a red background" [RUN=seen-rc-pool] [SEED=1]
@@ -27,8 +29,8 @@ reproduce: .venv/ready  ## everything, from the prompts to results/emoji/report/
 smoke: .venv/ready  ## the same in minutes, with nothing learned: results/smoke/report/index.html
 	snakemake --cores all --configfile config/smoke.yaml
 
-# the unit tests and the smoke world from end to end side by side
-TESTS = $(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) unit workflow
+# two processes: the smoke world from end to end in one, the unit tests by their files' first letters beside and after it
+TESTS = $(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) workflow unit
 
 test: lint  ## lint and tests, but for the long ones that another test covers
 	@$(TESTS) ONLY='-m "not slow"'
@@ -36,8 +38,13 @@ test: lint  ## lint and tests, but for the long ones that another test covers
 test-all: lint  ## lint and all tests, as CI does
 	@$(TESTS)
 
-unit workflow: .venv/ready
-	pytest tests/$@ $(ONLY)
+unit: $(UNIT)
+
+$(UNIT): .venv/ready
+	pytest tests/unit/test_[$(@:unit-%=%)]*.py $(ONLY)
+
+workflow: .venv/ready
+	pytest tests/workflow $(ONLY)
 
 lint: .venv/ready  ## format, style, types and workflow, by tools
 	ruff check

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+COLD = {"PATH": os.environ["PATH"]}  # as it was before tests put warm commands (warm_python.py) in front
 SMOKE = ("--cores", "2", "--configfile", "config/smoke.yaml")
 
 # what two runs of the same settings have in common to the bit (below results/)
@@ -32,11 +33,11 @@ class Checkout:
                 shutil.copy2(ROOT / name, folder / name)
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        """Start snakemake here, in a session of its own; its standard output and error are one pipe."""
+        """Start snakemake here, in a session of its own, to be sent signals; its output and errors are one pipe."""
         path = os.pathsep.join(filter(None, [str(self.folder / "workflow/src"), os.environ.get("PYTHONPATH")]))
         return subprocess.Popen(
             [sys.executable, "-m", "snakemake", *arguments],
-            cwd=self.folder, env=os.environ | {"PYTHONPATH": path} | environment, start_new_session=True,
+            cwd=self.folder, env=os.environ | COLD | {"PYTHONPATH": path} | environment, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
@@ -44,7 +45,7 @@ class Checkout:
         """Run snakemake here; its output is shown if it fails."""
         environment = os.environ | {"PYTHONPATH": str(self.folder / "workflow/src")}
         done = subprocess.run(
-            [sys.executable, "-m", "snakemake", *arguments],
+            ["python", "-m", "snakemake", *arguments],
             cwd=self.folder, env=environment, capture_output=True, text=True,
         )  # fmt: skip
         if check:

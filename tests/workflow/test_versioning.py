@@ -7,7 +7,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,7 @@ class Versioned(Checkout):
 
     def versions(self, command: str, *options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         smoke = ("--configfile", "config/smoke.yaml")
-        return self.run(sys.executable, "-m", "randcond.versions", command, *smoke, *options, check=check)
+        return self.run("python", "-m", "randcond.versions", command, *smoke, *options, check=check)
 
     def status(self) -> set[str]:
         """Stages of the smoke world that DVC does not call up to date."""
@@ -97,7 +96,7 @@ def test_dvc_and_snakemake_agree(recorded: Versioned, tmp_path: Path, world: str
             parents=True
         )
     options = ["--configfile", *configfiles] if configfiles else []
-    checkout.run(sys.executable, "-m", "randcond.versions", "record", *options)
+    checkout.run("python", "-m", "randcond.versions", "record", *options)
     own = "dvc.yaml" if world == "emoji" else f"versions/{world}/dvc.yaml"
     entries: list[dict[str, list[str]]] = []
     for name in (own, "versions/assets/dvc.yaml"):
@@ -123,7 +122,7 @@ def test_dvc_and_snakemake_agree(recorded: Versioned, tmp_path: Path, world: str
 
 def test_the_project_ships_what_the_rules_say(recorded: Versioned, tmp_path: Path) -> None:
     checkout = Versioned(tmp_path / "clean", recorded.folder)
-    checkout.run(sys.executable, "-m", "randcond.versions", "record")
+    checkout.run("python", "-m", "randcond.versions", "record")
     for name in ("dvc.yaml", "versions/emoji/settings.json"):
         assert (checkout.folder / name).read_text() == (ROOT / name).read_text(), f"{name} is old: run `make record`"
 
@@ -173,12 +172,7 @@ def test_changed_probability(copy: Versioned) -> None:
     assert copy.status() == stages
 
     # killed half way: nothing half-made is up to date
-    command = [sys.executable, "-m", "snakemake", *SMOKE]
-    environment = os.environ | {"PYTHONPATH": str(copy.folder / "workflow/src")}
-    with subprocess.Popen(
-        command, cwd=copy.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
-    ) as process:  # fmt: skip
+    with copy.start(*SMOKE) as process:
         assert process.stdout is not None
         assert any(f"{RUN}/0: " in line for line in process.stdout), "the training did not start"
         os.killpg(process.pid, signal.SIGKILL)
@@ -227,7 +221,7 @@ def test_outputs_stay_writable(copy: Versioned) -> None:
     # what a commit made read-only root could write all the same, were it not for this
     plain = [] if os.getuid() else ["setpriv", "--bounding-set", "-dac_override,-dac_read_search,-fowner"]
     (copy.folder / "results/smoke/report/index.html").unlink()
-    copy.run(*plain, sys.executable, "-m", "snakemake", *SMOKE, "--forcerun", "report")
+    copy.run(*plain, "python", "-m", "snakemake", *SMOKE, "--forcerun", "report")
     assert copy.status() == set()
     files = [path for path in (copy.folder / "results").rglob("*") if path.is_file() and not path.is_symlink()]
     assert len(files) > 100
