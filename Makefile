@@ -30,7 +30,7 @@ smoke: .venv/ready  ## the same in minutes, with nothing learned: results/smoke/
 	snakemake --cores all --configfile config/smoke.yaml
 
 # two processes: the smoke world from end to end in one, the unit tests by their files' first letters beside and after it
-TESTS = $(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) workflow unit
+TESTS = $(MAKE) --jobs 2 --keep-going $(if $(filter output-sync,$(.FEATURES)),--output-sync) workflow unit
 
 test: lint  ## lint and tests, but for the long ones that another test covers
 	@$(TESTS) ONLY='-m "not slow"'

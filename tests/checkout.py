@@ -18,6 +18,11 @@ ARTIFACTS = (
 )  # fmt: skip
 
 
+def python() -> str:
+    """The interpreter that tests run commands with: the warm one where it is there."""
+    return sys.executable if os.environ["PATH"] == COLD["PATH"] else "python"
+
+
 class Checkout:
     """A copy of the project's files, to run Snakemake in."""
 
@@ -41,11 +46,11 @@ class Checkout:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
-    def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run snakemake here; its output is shown if it fails."""
-        environment = os.environ | {"PYTHONPATH": str(self.folder / "workflow/src")}
+    def snakemake(self, *arguments: str, check: bool = True, cold: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run snakemake here, ``cold`` with processes of its own; its output is shown if it fails."""
+        environment = os.environ | (COLD if cold else {}) | {"PYTHONPATH": str(self.folder / "workflow/src")}
         done = subprocess.run(
-            ["python", "-m", "snakemake", *arguments],
+            [sys.executable if cold else python(), "-m", "snakemake", *arguments],
             cwd=self.folder, env=environment, capture_output=True, text=True,
         )  # fmt: skip
         if check:

@@ -37,7 +37,8 @@ if asked[:1] != ["-m"]:
     os.execv({python!r}, [{python!r}, *asked])
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
-    message = json.dumps({{"module": asked[1], "options": asked[2:], "cwd": os.getcwd(), "env": dict(os.environ)}})
+    me = {{"cwd": os.getcwd(), "env": dict(os.environ), "python": {warm!r}}}
+    message = json.dumps({{"module": asked[1], "options": asked[2:], **me}})
     socket.send_fds(server, [len(message.encode()).to_bytes(8, "little")], [0, 1, 2])
     server.sendall(message.encode())
     code = server.recv(8)
@@ -50,13 +51,17 @@ def warm_python(folder: Path) -> Iterator[Path]:
     """A folder of commands to put in front of PATH, while the server runs."""
     address = str(folder / "server")
     for name, module in {"python": "", "snakemake": "snakemake", "dvc": "dvc"}.items():
-        (folder / name).write_text(_CLIENT.format(python=sys.executable, module=module, address=address))
+        (folder / name).write_text(
+            _CLIENT.format(module=module, python=sys.executable, warm=str(folder / "python"), address=address)
+        )
         (folder / name).chmod(0o755)
     # as many threads as Snakemake gives a job: they are counted when the libraries are loaded
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
     environment = os.environ | threads | {"HF_HUB_OFFLINE": "1"}
     command = [sys.executable, __file__, address]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+    # its standard input ends when this process does, however it does
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as server:
         try:
             assert server.stdout is not None
             assert server.stdout.readline() == "ready\n", "the warm server did not start"
@@ -74,7 +79,7 @@ def _serve(address: str) -> None:
         listening.bind(address)
         listening.listen(64)
         print("ready", flush=True)
-        while True:
+        while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
             connection, _ = listening.accept()
             with connection:
                 if os.fork() == 0:
@@ -87,8 +92,11 @@ def _serve(address: str) -> None:
 def _answer(connection: socket.socket) -> None:
     size, files, _, _ = socket.recv_fds(connection, 8, 3)
     message = b""
-    while len(message) < int.from_bytes(size, "little"):
-        message += connection.recv(1 << 20)
+    while not size or len(message) < int.from_bytes(size, "little"):
+        part = connection.recv(1 << 20)
+        if not part:  # who asked was killed while asking
+            return
+        message += part
     request = json.loads(message)
     child = os.fork()
     if child == 0:
@@ -116,6 +124,8 @@ def _become(request: dict, files: list[int]) -> NoReturn:
     more = filter(None, request["env"].get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:] = [request["cwd"], *more, *sys.path[1:]]
     sys.argv = [request["module"], *request["options"]]
+    sys.executable = request["python"]  # what Snakemake puts in front of its jobs' PATH
+    sys.modules["numpy"].random.seed()  # or every fork would draw the same
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
     sys.exit()
 

@@ -131,6 +131,14 @@ BAD_CONFIGS = {
     "unknown precision": ({"distillation": {"mixed_precision": "fp8"}}, "distillation.mixed_precision"),
     "one seed": ({"seeds": 0}, "seeds"),
     "half a recipe of the teacher": ({"make_teacher": {"denoiser": {"steps": 10}}}, "make_teacher.denoiser"),
+    "longer decay than training": (
+        {
+            "make_teacher": {
+                "denoiser": {"steps": 9, "batch": 1, "learning_rate": 1e-3, "seed": 0, "warmup": 2, "decay": 8}
+            }
+        },
+        "decay: 2 steps of warmup and 8 of decay are more than 9",
+    ),
     "no teacher for six artists": ({"world": "artists"}, "teacher: name one; none is shipped with the world artists"),
     "no teacher for a world of one's own": ({"world": "own"}, "teacher: name one; none is shipped with the world own"),
     "the emoji world's teacher for six artists": (

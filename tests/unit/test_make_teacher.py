@@ -13,7 +13,7 @@ from randcond.make_teacher.autoencoder import build_autoencoder, start_orthogona
 from randcond.make_teacher.batches import of_concepts, of_concepts_or_artists
 from randcond.make_teacher.check import choose, shares
 from randcond.make_teacher.clip import ClipProblem, Names
-from randcond.make_teacher.denoiser import scenes_and_captions
+from randcond.make_teacher.denoiser import DenoiserProblem, scenes_and_captions
 from randcond.make_teacher.material import MATERIAL, Material
 from randcond.worlds.drawings import Meaning
 from randcond.worlds.meanings import held_out_pairs
@@ -151,3 +151,23 @@ def test_what_a_picture_shows_is_named_without_texts() -> None:
     torch.testing.assert_close(names(features, [0, 1, 2, 1]), expected / 4)
     names(features, [1, 1, 1, 1]).backward()  # nobody's artist: nothing to learn from, and no division by zero
     assert not names.heads[2].weight.grad.any() and names.heads[0].weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("noisier", "quarters"), [(False, [0.25, 0.25, 0.25, 0.25]), (True, [1 / 16, 3 / 16, 5 / 16, 7 / 16])]
+)
+def test_timesteps_of_the_denoiser(noisier: bool, quarters: list[float]) -> None:
+    class Watched(nn.Module):
+        def forward(self, noised: torch.Tensor, timesteps: torch.Tensor, states: torch.Tensor) -> SimpleNamespace:
+            seen.append(timesteps)
+            return SimpleNamespace(sample=noised)
+
+    seen: list[torch.Tensor] = []
+    latents, states = torch.zeros(3, 1, 2, 2), torch.zeros(4, 1, 1)
+    problem = DenoiserProblem(Watched(), latents, torch.tensor([[0], [1], [2]]), states, 4096, 0, noisier)
+    for step in range(4):
+        problem(step, slice(0, 4096))
+    timesteps = torch.cat(seen)
+    assert (timesteps.min() >= 0) & (timesteps.max() <= 999)
+    found = [((timesteps // 250) == quarter).float().mean().item() for quarter in range(4)]
+    assert found == pytest.approx(quarters, abs=0.015)

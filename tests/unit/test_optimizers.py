@@ -37,7 +37,8 @@ def test_muon_is_torchs_on_matrices_and_adamw_on_the_rest() -> None:
             optimizer.step()
     for start, found, expected in zip(before, mine.parameters(), theirs.parameters(), strict=True):
         # bfloat16 has 8 bits; torch transposes before it rounds, and takes matrices one by one
-        torch.testing.assert_close(found - start, expected - start, rtol=0.05, atol=3e-4 if found.ndim == 2 else 0)
+        tolerance = {"rtol": 0.05, "atol": 3e-4} if found.ndim == 2 else {"rtol": 1e-6, "atol": 1e-8}
+        torch.testing.assert_close(found - start, expected - start, **tolerance)
 
 
 def test_muon_takes_a_convolution_as_the_matrix_of_its_filters() -> None:
@@ -66,16 +67,16 @@ def test_muon_sees_no_loss_scale_and_no_overflow() -> None:
     optimizer, other = Muon(plain.parameters(), 1e-2, 0.1), Muon(scaled.parameters(), 1e-2, 0.1)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     x = torch.linspace(-1, 1, 12).reshape(2, 6)
-    for scale in (float("inf"), 1.0):
+    for step in range(4):
         plain.zero_grad(), scaled.zero_grad()
         plain(x).square().mean().backward()
-        scaler.scale(scaled(x).square().mean() * scale).backward()
-        if scale == 1.0:  # an overflow is no step
+        scaler.scale(scaled(x).square().mean() * (float("inf") if step == 1 else 1.0)).backward()
+        if step != 1:  # an overflow is no step
             optimizer.step()
         scaler.step(other)
-        scaler.update()
+        scaler.update()  # after it the scale is half
     for mine, theirs in zip(plain.parameters(), scaled.parameters(), strict=True):
-        torch.testing.assert_close(mine, theirs)
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)  # two momenta of other scales: 0.3 of 1
 
 
 @settings(deadline=None, max_examples=30)

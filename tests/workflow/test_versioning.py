@@ -7,12 +7,13 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from checkout import ROOT, SMOKE, Checkout
+from checkout import COLD, ROOT, SMOKE, Checkout, python
 
 RUN = "seen-rc-animals"
 PIPELINE = "versions/smoke/dvc.yaml"
@@ -40,7 +41,7 @@ class Versioned(Checkout):
 
     def versions(self, command: str, *options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         smoke = ("--configfile", "config/smoke.yaml")
-        return self.run("python", "-m", "randcond.versions", command, *smoke, *options, check=check)
+        return self.run(python(), "-m", "randcond.versions", command, *smoke, *options, check=check)
 
     def status(self) -> set[str]:
         """Stages of the smoke world that DVC does not call up to date."""
@@ -96,7 +97,7 @@ def test_dvc_and_snakemake_agree(recorded: Versioned, tmp_path: Path, world: str
             parents=True
         )
     options = ["--configfile", *configfiles] if configfiles else []
-    checkout.run("python", "-m", "randcond.versions", "record", *options)
+    checkout.run(python(), "-m", "randcond.versions", "record", *options)
     own = "dvc.yaml" if world == "emoji" else f"versions/{world}/dvc.yaml"
     entries: list[dict[str, list[str]]] = []
     for name in (own, "versions/assets/dvc.yaml"):
@@ -122,7 +123,7 @@ def test_dvc_and_snakemake_agree(recorded: Versioned, tmp_path: Path, world: str
 
 def test_the_project_ships_what_the_rules_say(recorded: Versioned, tmp_path: Path) -> None:
     checkout = Versioned(tmp_path / "clean", recorded.folder)
-    checkout.run("python", "-m", "randcond.versions", "record")
+    checkout.run(python(), "-m", "randcond.versions", "record")
     for name in ("dvc.yaml", "versions/emoji/settings.json"):
         assert (checkout.folder / name).read_text() == (ROOT / name).read_text(), f"{name} is old: run `make record`"
 
@@ -221,7 +222,9 @@ def test_outputs_stay_writable(copy: Versioned) -> None:
     # what a commit made read-only root could write all the same, were it not for this
     plain = [] if os.getuid() else ["setpriv", "--bounding-set", "-dac_override,-dac_read_search,-fowner"]
     (copy.folder / "results/smoke/report/index.html").unlink()
-    copy.run(*plain, "python", "-m", "snakemake", *SMOKE, "--forcerun", "report")
+    command = [*plain, sys.executable, "-m", "snakemake", *SMOKE, "--forcerun", "report"]
+    environment = os.environ | COLD | {"PYTHONPATH": str(copy.folder / "workflow/src")}
+    subprocess.run(command, cwd=copy.folder, env=environment, capture_output=True, check=True)
     assert copy.status() == set()
     files = [path for path in (copy.folder / "results").rglob("*") if path.is_file() and not path.is_symlink()]
     assert len(files) > 100

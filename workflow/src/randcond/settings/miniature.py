@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from randcond.settings.fields import Above0, Positive, Section, Seed
 
@@ -53,6 +53,14 @@ class DenoiserTraining(Training):
     """Last steps, in which the learning rate falls from a constant; 0: it falls along cosines."""
     noisier: bool = False
     """A UNet is shown timesteps by a density that grows with them, not an even one."""
+
+    @model_validator(mode="after")
+    def _has_time(self) -> "DenoiserTraining":
+        if self.decay and self.warmup + self.decay > self.steps:
+            raise ValueError(
+                f"decay: {self.warmup} steps of warmup and {self.decay} of decay are more than {self.steps}"
+            )
+        return self
 
 
 class MakeTeacher(Section):

@@ -105,7 +105,7 @@ def fit(
         accelerator: Device, processes and precision; a plain one by default.
         log_every: Steps that one entry of the history averages over.
         after_step: Called after every step with the number of steps done and the moving average, in every process.
-        warmup: First steps, in which the learning rate rises from 0 to the recipe's; ``constant`` has none.
+        warmup: First steps, in which the learning rate rises from 0 to the recipe's; ``constant`` has none of its own.
         decay: Last steps, in which a constant learning rate falls to 0, in place of the recipe's schedule.
 
     Raises:

@@ -44,8 +44,9 @@ def make_schedule(
 class Muon(torch.optim.AdamW):
     """Muon (Jordan et al. 2024) on weights of two dimensions or more, seen as matrices (out, rest); AdamW on others.
 
-    Its steps are the momentum's with all singular values near 1. torch.optim.Muon takes matrices only, one at a
-    time; a UNet has hundreds of few shapes, so those of one shape are taken together: a third of the time on a CPU.
+    Its steps are the momentum's with singular values near 1, rounded to bfloat16: what differs in a gradient's last
+    bits, as between numbers of processes, may differ in a step's second digit. torch.optim.Muon takes matrices only,
+    one at a time; a UNet has hundreds of few shapes, so those of one shape are taken together, in a third of the time.
     A step is as large as AdamW's, 0.2 sqrt(longer side) (2502.16982, section 2.2), so one learning rate does for both.
 
     Args:
@@ -72,7 +73,8 @@ class Muon(torch.optim.AdamW):
                 self._step_matrices(group)
         self.param_groups = [group for group in groups if not group["matrices"]]
         try:
-            super().step()
+            if self.param_groups:
+                super().step()
         finally:
             self.param_groups = groups
 
@@ -99,7 +101,7 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonal(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
-    """About the nearest orthogonal matrix to each, singular values from 0.7 to 1.2; shapes (n, rows, columns).
+    """About the nearest orthogonal matrix to each: singular values of 0.7 to 1.2, small ones less; (n, rows, columns).
 
     The quintic Newton-Schulz iteration X <- aX + (bA + cA^2)X with A = XX^T, in bfloat16.
     """
