@@ -52,6 +52,16 @@ def test_muon_takes_a_convolution_as_the_matrix_of_its_filters() -> None:
     assert torch.equal(convolution.weight.flatten(1), linear.weight)
 
 
+def test_muon_in_parts_is_muon(monkeypatch: pytest.MonkeyPatch) -> None:
+    together, parts = layers(), layers()
+    for model, many in ((together, 2**24), (parts, 60)):
+        monkeypatch.setattr("randcond.training.optimizers._TOGETHER", many)
+        set_gradients(model, 0)
+        Muon(model.parameters(), lr=1e-2, weight_decay=0.1).step()
+    for mine, theirs in zip(together.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
 def test_muon_leaves_parameters_without_a_gradient() -> None:
     model = layers()
     set_gradients(model, 0)

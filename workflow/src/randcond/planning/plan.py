@@ -210,7 +210,7 @@ class _Stages:
         return side**2 * (_JPEG if self.config.sampling.image_format == "jpeg" else _PNG)
 
     def _state(self, student: str) -> float:
-        """GB of weights, gradients, two moments and the moving average, in float32."""
+        """GB of weights, gradients, two moments (of Muon: one and some work) and the moving average, in float32."""
         return (5 if self.config.distillation.ema else 4) * _WEIGHTS * self.models.parameters(student) / 1e9
 
     def _training_memory(self, student: str, teacher: str) -> float:

@@ -11,6 +11,7 @@ from transformers import get_wsd_schedule
 OptimizerName = Literal["adamw", "muon"]
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic Newton-Schulz iteration, as published
 _MOMENTUM = 0.95
+_TOGETHER = 2**24  # weights at most that are made orthogonal at once; each holds some 20 bytes meanwhile
 
 
 def make_optimizer(
@@ -84,10 +85,12 @@ class Muon(torch.optim.AdamW):
             if parameter.grad is not None:
                 shapes.setdefault(parameter.flatten(1).shape, []).append(parameter)
         for shape, parameters in shapes.items():
-            steps = orthogonal(torch.stack([self._direction(p).flatten(1) for p in parameters]))
-            for parameter, step in zip(parameters, steps, strict=True):
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.sub_(step.view_as(parameter), alpha=group["lr"] * 0.2 * max(shape) ** 0.5)
+            many = max(1, _TOGETHER // shape.numel())
+            for part in (parameters[first : first + many] for first in range(0, len(parameters), many)):
+                steps = orthogonal(torch.stack([self._direction(p).flatten(1) for p in part]))
+                for parameter, step in zip(part, steps, strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.sub_(step.view_as(parameter), alpha=group["lr"] * 0.2 * max(shape) ** 0.5)
 
     def _direction(self, parameter: nn.Parameter) -> torch.Tensor:
         gradient = parameter.grad
