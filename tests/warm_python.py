@@ -9,6 +9,7 @@ killed, which kills it too. ``COLD_PYTHON=1`` in the environment has all tests s
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -74,6 +75,8 @@ def _serve(address: str) -> None:
     for library in _LIBRARIES:
         importlib.import_module(library)
     assert "randcond" not in sys.modules
+    gc.collect()
+    gc.freeze()  # or every fork would look through all that the libraries left, again and again
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that serve a request
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
