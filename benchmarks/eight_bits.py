@@ -1,6 +1,6 @@
 """Weights in 8 bits on a CPU: bytes, seconds and error of a UNet whose linear layers torch quantizes dynamically.
 
-python benchmarks/eight_bits.py [--pipeline results/emoji/students/seen-rc-pool/0/pipeline]
+python benchmarks/eight_bits.py [--pipeline results/artists/students/seen-rc-pool/0/pipeline]
 """
 
 import argparse

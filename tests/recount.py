@@ -1,6 +1,6 @@
 """Numbers of a finished miniature world's tables, recomputed from the samples themselves by other code.
 
-    python tests/recount.py results/emoji
+    python tests/recount.py results/artists
 
 Three numbers of each table, a distance, an IS and a CLIP score of different rows, each over all its seeds. Of the
 project only the world's texts are used. Images are read and encoded here, the Fréchet distance is computed without a

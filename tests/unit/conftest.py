@@ -95,6 +95,6 @@ def students(pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "config/config.yaml").write_text(json.dumps(settings))
     shutil.copytree(pipeline_folder, tmp_path / "teacher")
     for seed in (10, 9):
-        shutil.copytree(pipeline_folder, tmp_path / f"results/emoji/students/mine/{seed}/pipeline")
-    (tmp_path / "results/emoji/students/begun/0").mkdir(parents=True)
+        shutil.copytree(pipeline_folder, tmp_path / f"results/artists/students/mine/{seed}/pipeline")
+    (tmp_path / "results/artists/students/begun/0").mkdir(parents=True)
     return tmp_path

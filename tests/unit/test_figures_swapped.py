@@ -57,8 +57,9 @@ def test_grid_of_timesteps_is_the_samplers(pipeline: Any) -> None:
     assert timesteps[:3] == [0, 1, 51] and timesteps[-1] == 951
 
 
-@pytest.mark.parametrize("level", [1, 2, 4])
-def test_noise_is_added_up_to_t(pipeline: Any, monkeypatch: pytest.MonkeyPatch, level: int) -> None:
+@pytest.mark.parametrize(("level", "channels"), [(1, 4), (2, 4), (4, 4), (2, 8)])
+def test_noise_is_added_up_to_t(pipeline: Any, monkeypatch: pytest.MonkeyPatch, level: int, channels: int) -> None:
+    pipeline.vae.register_to_config(latent_channels=channels)
     changed = image_to_image(pipeline)
     asked = []
 
@@ -67,7 +68,7 @@ def test_noise_is_added_up_to_t(pipeline: Any, monkeypatch: pytest.MonkeyPatch, 
         return (torch.zeros_like(noised),)
 
     monkeypatch.setattr(changed.unet, "forward", no_noise)
-    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    latents = torch.randn(2, channels, 8, 8, generator=torch.Generator().manual_seed(0))
     found = denoise_from(changed, latents, ["a", "b"], level, 4, 2.0, seed=9, first=5)
     timesteps = timesteps_of(changed, 4)
     assert asked == timesteps[level:0:-1]
@@ -75,7 +76,7 @@ def test_noise_is_added_up_to_t(pipeline: Any, monkeypatch: pytest.MonkeyPatch, 
     scheduler = pipeline.scheduler
     assert isinstance(scheduler, DDIMScheduler) and not scheduler.config["clip_sample"]
     kept, final = scheduler.alphas_cumprod[timesteps[level]], scheduler.final_alpha_cumprod
-    noise = torch.stack([torch.randn(4, 8, 8, generator=generator(9, 1, 5 + i)) for i in range(2)])
+    noise = torch.stack([torch.randn(channels, 8, 8, generator=generator(9, 1, 5 + i)) for i in range(2)])
     expected = (kept.sqrt() * latents + (1 - kept).sqrt() * noise) * (final / kept).sqrt()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 

@@ -85,7 +85,7 @@ def test_teacher_alone_and_beside_a_student(students: Path, capsys: pytest.Captu
     first, numbers, path = capsys.readouterr().out.splitlines()
     assert first == "the teacher alone; students to name by RUN=...: mine/9, mine/10"
     assert numbers.startswith("teacher: 0.") and numbers.endswith(" s")
-    assert path == "results/emoji/drawn/a-tiger-on-a-red-background-7.png"
+    assert path == "results/artists/drawn/a-tiger-on-a-red-background-7.png"
     alone = Image.open(path)
     # as make gives it where nothing is set
     empty = ["--run=", "--seed=", "--steps=", "--guidance-scale="]
@@ -95,7 +95,7 @@ def test_teacher_alone_and_beside_a_student(students: Path, capsys: pytest.Captu
     draw.main(["--prompt", "a tiger", "--run", "mine", "--seed", "1", "--steps", "1", "--guidance-scale", "1"])
     *numbers, path = capsys.readouterr().out.splitlines()
     assert [one.split(":")[0] for one in numbers] == ["teacher", "mine/9"]
-    assert path == "results/emoji/drawn/a-tiger-mine-9-1.png"
+    assert path == "results/artists/drawn/a-tiger-mine-9-1.png"
     both = Image.open(path)
     assert both.width > alone.width + 200
     # the student is its teacher here: the same noise, the same picture
@@ -120,11 +120,11 @@ def test_what_cannot_be_drawn_is_one_line(students: Path, options: list[str], sa
     with pytest.raises(SystemExit, match=f"^error: .*{said}") as caught:
         draw.main(options)
     assert "\n" not in str(caught.value)
-    assert not (students / "results/emoji/drawn").exists()
+    assert not (students / "results/artists/drawn").exists()
 
 
 def test_a_corrupt_pipeline_is_one_line(students: Path) -> None:
-    weights = students / "results/emoji/students/mine/9/pipeline/unet/diffusion_pytorch_model.safetensors"
+    weights = students / "results/artists/students/mine/9/pipeline/unet/diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(SystemExit, match="mine/9/pipeline: no whole Stable Diffusion pipeline"):
         draw.main(["--prompt", "a", "--run", "mine"])
@@ -133,7 +133,7 @@ def test_a_corrupt_pipeline_is_one_line(students: Path) -> None:
 def test_names_of_files_are_fit_for_any_filesystem(students: Path) -> None:
     wish = WISH.model_copy(update={"prompt": '../虎 & "x" ' + "y" * 500})
     path = draw.path_of(config(), wish, ["mine/9"])
-    assert path.parent == Path("results/emoji/drawn")
+    assert path.parent == Path("results/artists/drawn")
     assert path.name.startswith("x-y") and path.name.endswith("y-mine-9-3.png") and len(path.name) < 120
 
 
@@ -142,7 +142,7 @@ def test_few_steps_are_drawn_by_the_student_that_was_made_for_them(
 ) -> None:
     made = {"runs": {"mine": {}}, "faster": {"fast": {"student": "mine", "steps": 3}}, "tables": {}}
     (students / "config/experiments.yaml").write_text(json.dumps(made))
-    folder = students / "results/emoji/faster/fast/9/pipeline"
+    folder = students / "results/artists/faster/fast/9/pipeline"
     shutil.copytree(students / "teacher", folder)
     scheduler(folder, DDIMScheduler)
     assert list(finished.finished(config())) == ["fast/9", "mine/9", "mine/10"]

@@ -58,7 +58,7 @@ def test_what_cannot_be_exported_is_one_line(
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(SystemExit, match=f"^error: .*{said}"):
         export.main(options)
-    assert not [path for path in students.glob("results/emoji/exported/**/*") if path.is_file()]
+    assert not [path for path in students.glob("results/artists/exported/**/*") if path.is_file()]
 
 
 @pytest.mark.parametrize("pipeline_folder", ["sdxl", "sd3"], indirect=True)
@@ -79,7 +79,7 @@ def test_a_student_is_exported(students: Path, kind: str, capsys: pytest.Capture
     for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(package, reason=f"{package} is not installed: make .venv-export/ready")
     export.main(["--run", "mine", "--format", kind])
-    folder = students / "results/emoji/exported/mine/9" / kind
+    folder = students / "results/artists/exported/mine/9" / kind
     assert capsys.readouterr().out.splitlines()[-1] == str(folder.relative_to(students))
     found = json.loads((folder / "check.json").read_text())
     assert 0 < found["prediction"] < found["tolerance"]["prediction"]

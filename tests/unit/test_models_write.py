@@ -31,6 +31,7 @@ from randcond.jobs.errors import UserError
 from randcond.method.student import build_student
 from randcond.models import card, write
 from randcond.models.finished import load
+from randcond.models.write import inpaints
 from randcond.prompts.table import write_prompts
 from randcond.samples.images import encoded, write_images
 from randcond.settings.experiments import Run
@@ -242,6 +243,15 @@ def test_image_to_image_and_inpainting(student: Callable[[str], StableDiffusionP
         assert drawn.shape == (1, 32, 32, 3) and np.isfinite(drawn).all()
 
 
+def test_latents_that_inpainting_does_not_know(student: Callable[[str], StableDiffusionPipeline]) -> None:
+    pipeline, red = student("b-base"), Image.new("RGB", (32, 32), "red")
+    assert inpaints(pipeline)
+    pipeline.unet.register_to_config(in_channels=8)
+    assert not inpaints(pipeline)
+    with pytest.raises(ValueError, match="should have either 4 or 9 input channels"):
+        StableDiffusionInpaintPipeline.from_pipe(pipeline)("a", red, Image.new("L", (32, 32), 255), **DRAW)
+
+
 def test_a_controlnet_is_the_students_own(
     student: Callable[[str], StableDiffusionPipeline], pipeline_folder: Path
 ) -> None:
@@ -298,7 +308,7 @@ def test_a_lora_is_trained_saved_and_loaded(student: Callable[[str], StableDiffu
 
 
 def test_a_student_that_was_made_faster_keeps_its_scheduler_and_says_how_to_draw(arguments: Namespace) -> None:
-    arguments.pipeline = Path("results/emoji/faster/mine/0/pipeline")
+    arguments.pipeline = Path("results/artists/faster/mine/0/pipeline")
     shutil.copytree("student", arguments.pipeline)
     teacher = teacher_of(load_pipeline(Path("teacher")))
     teacher.few_steps(32, 4).save_pretrained(arguments.pipeline / "scheduler")

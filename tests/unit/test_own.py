@@ -319,7 +319,7 @@ def test_a_description_is_for_this_world_and_no_file_stands_beside_it(monkeypatc
         check_own(
             own_config(prompts={"description": "Drawings of things."}), load_experiments("config/experiments.yaml")
         )
-    with pytest.raises(UserError, match="the world emoji has texts"):
+    with pytest.raises(UserError, match="the world artists has texts"):
         check_config({"prompts": {"description": "Drawings of things."}})
 
 

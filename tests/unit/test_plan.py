@@ -137,7 +137,7 @@ def test_students_that_are_made_faster(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_no_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(CONFIG.parent)
-    with pytest.raises(UserError, match="the emoji world needs no plan"):
+    with pytest.raises(UserError, match="the artists world needs no plan"):
         plan.plan(Config(), experiments("c-micro-rc"), GPU)
     with pytest.raises(UserError, match="stable-diffusion-2-1 is not there; fetch it first"):
         other = read_config([CONFIG / f"{name}.yaml" for name in ("config", "paper", "sd21")])

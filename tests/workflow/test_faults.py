@@ -81,11 +81,11 @@ def test_after_sigkill_the_lock_goes_when_it_is_told_to(checkout: Checkout, wait
 @pytest.mark.parametrize(
     ("file", "text", "named"),
     [
-        ("config/config.yaml", "name: [emoji\n", "Config file is not valid JSON or YAML"),
+        ("config/config.yaml", "name: [artists\n", "Config file is not valid JSON or YAML"),
         ("config/config.yaml", "- name\n", "Config file must be given as JSON or YAML with keys at top level"),
         ("config/config.yaml", "teacher: no/such/folder\n", "no/such/folder"),
         ("config/experiments.yaml", "", "config/experiments.yaml"),
-        ("config/config.yaml", "name: emoji\nname: mine\n", "config/config.yaml: not valid YAML (line 2: 'name'"),
+        ("config/config.yaml", "name: artists\nname: mine\n", "config/config.yaml: not valid YAML (line 2: 'name'"),
         ("config/smoke.yaml", "seeds: [0]\nseeds: [1]\n", "config/smoke.yaml: not valid YAML (line 2: 'seeds'"),
     ],
     ids=["no YAML", "a list", "no teacher", "no experiments", "a setting twice", "twice in the --configfile"],

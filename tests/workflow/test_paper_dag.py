@@ -40,7 +40,7 @@ def paper(checkout: Checkout) -> str:
 
 
 @pytest.fixture(scope="module")
-def emoji(checkout: Checkout) -> str:
+def smoke(checkout: Checkout) -> str:
     """The dry run of a small world, with other GPUs than its configuration's."""
     return dry_run(checkout, "--configfile", "config/smoke.yaml", "--set-resources", "student:gpu=2")
 
@@ -168,14 +168,14 @@ def test_every_training_keeps_what_is_scored_along_it(commands: dict[str, list[l
     assert {option(words, "output") for words in scored} <= {*report[report.index("--along") :]}
 
 
-def test_gpus_belong_to_the_job(commands: dict[str, list[list[str]]], emoji: str) -> None:
+def test_gpus_belong_to_the_job(commands: dict[str, list[list[str]]], smoke: str) -> None:
     assert {option(words, "gpus") for words in commands["students.distil"]} == {"4"}
     assert {option(words, "gpus") for words in commands["renders.render"] + commands["samples.draw"]} == {"1"}
-    assert emoji.count("randcond.jobs.launch --gpus 2 randcond.students.distil") == 5
+    assert smoke.count("randcond.jobs.launch --gpus 2 randcond.students.distil") == 5
 
 
-def test_the_emoji_world_needs_none_of_it(emoji: str) -> None:
-    counts = jobs(emoji)
+def test_a_miniature_needs_none_of_it(smoke: str) -> None:
+    counts = jobs(smoke)
     assert not {"fetch_asset", "calibrate"} & counts.keys()
     assert counts["student"] == 5
 
@@ -220,11 +220,11 @@ def test_students_are_made_faster_and_drawn_in_few_steps(checkout: Checkout) -> 
             settings = json.loads(option(words, "settings"))
             assert settings["run"]["random_conditioning"] == ({"kind": "linear"} if swaps else None)
             assert ("--pool" in words) == swaps == bool(settings["run"]["texts"])
-            assert (settings["guidance_scale"], settings["recipe"]["learning_rate"]) == (2.0, 1e-4)
+            assert (settings["guidance_scale"], settings["recipe"]["learning_rate"]) == (2.5, 1e-4)
     drawn = {option(words, "name").split("/")[1]: words for words in commands["samples.draw"]}
     scores = {option(words, "run"): words for words in commands["scores.score"] if "run" in words}
     own = {"guidance_scale": 1.0, "scheduler": "DDIM"}
-    pndm = {"guidance_scale": 2.0, "scheduler": "PNDM"}
+    pndm = {"guidance_scale": 2.5, "scheduler": "PNDM"}
     for name, stage, pipeline, how in (
         ("four-steps", "faster", "four-steps", {"steps": 4, **own}),
         ("one-step", "faster", "four-steps", {"steps": 1, **own}),
@@ -235,7 +235,7 @@ def test_students_are_made_faster_and_drawn_in_few_steps(checkout: Checkout) -> 
         sampling, protocol = (json.loads(option(words[name], "settings")) for words in (drawn, scores))
         assert {key: protocol["protocol"][key] for key in how} == how
         assert {key: sampling.get(key, "PNDM") for key in how} == how
-    assert option(drawn["teacher-4"], "pipeline") == "workflow/assets/emoji/teacher"
+    assert option(drawn["teacher-4"], "pipeline") == "workflow/assets/artists/teacher"
     (report,) = commands["report"]
     assert "results/faster/faster/four-steps/2/history.json" in report
     assert not any("/one-step/" in word and word.endswith("history.json") for word in report)

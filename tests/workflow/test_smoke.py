@@ -50,7 +50,7 @@ def test_a_student_is_a_finished_pipeline(smoke: Checkout) -> None:
     folder = smoke.folder / "results/smoke/students/seen-plain/0/pipeline"
     pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, safety_checker=None)
     images = pipeline("a tiger on a red background", num_inference_steps=2, output_type="np").images
-    assert images.shape == (1, 32, 32, 3)
+    assert images.shape == (1, 64, 64, 3)
 
 
 def test_other_code_finds_the_numbers_of_the_tables(smoke: Checkout, tmp_path: Path) -> None:

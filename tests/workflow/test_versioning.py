@@ -17,7 +17,7 @@ from checkout import COLD, ROOT, SMOKE, Checkout, python
 
 RUN = "seen-rc-animals"
 PIPELINE = "versions/smoke/dvc.yaml"
-WORLDS = {"emoji": [], "smoke": ["config/smoke.yaml"]}
+WORLDS = {"artists": [], "smoke": ["config/smoke.yaml"]}
 
 
 class Versioned(Checkout):
@@ -88,20 +88,23 @@ def jobs(checkout: Versioned, configfiles: list[str], target: str) -> list[dict[
     return [job for job in found if "output" in job]
 
 
-@pytest.mark.parametrize("world", [*WORLDS, "emoji-teacher"])
+@pytest.mark.parametrize("world", [*WORLDS, "artists-teacher"])
 def test_dvc_and_snakemake_agree(recorded: Versioned, tmp_path: Path, world: str) -> None:
     checkout = Versioned(tmp_path / "world", recorded.folder)
-    configfiles, target = WORLDS.get(world, [f"config/{world}.yaml"]), "teacher" if world == "emoji-teacher" else "all"
+    configfiles, target = (
+        WORLDS.get(world, [f"config/{world}.yaml"]),
+        "teacher" if world == "artists-teacher" else "all",
+    )
     if world != "smoke":
-        (checkout.folder / "results" / world / ("make_teacher" if world == "emoji-teacher" else "prompts")).mkdir(
+        (checkout.folder / "results" / world / ("make_teacher" if world == "artists-teacher" else "prompts")).mkdir(
             parents=True
         )
     options = ["--configfile", *configfiles] if configfiles else []
     checkout.run(python(), "-m", "randcond.versions", "record", *options)
-    own = "dvc.yaml" if world == "emoji" else f"versions/{world}/dvc.yaml"
+    own = "dvc.yaml" if world == "artists" else f"versions/{world}/dvc.yaml"
     entries: list[dict[str, list[str]]] = []
     for name in (own, "versions/assets/dvc.yaml"):
-        if (checkout.folder / name).is_file() and not (world == "emoji-teacher" and "assets" in name):
+        if (checkout.folder / name).is_file() and not (world == "artists-teacher" and "assets" in name):
             entries += yaml.safe_load((checkout.folder / name).read_text())["stages"].values()
     outs = [out for entry in entries for out in (*entry["outs"], *entry.get("metrics", []))]
     assert len(outs) == len(set(outs))
@@ -124,7 +127,7 @@ def test_dvc_and_snakemake_agree(recorded: Versioned, tmp_path: Path, world: str
 def test_the_project_ships_what_the_rules_say(recorded: Versioned, tmp_path: Path) -> None:
     checkout = Versioned(tmp_path / "clean", recorded.folder)
     checkout.run(python(), "-m", "randcond.versions", "record")
-    for name in ("dvc.yaml", "versions/emoji/settings.json"):
+    for name in ("dvc.yaml", "versions/artists/settings.json"):
         assert (checkout.folder / name).read_text() == (ROOT / name).read_text(), f"{name} is old: run `make record`"
 
 

@@ -1,4 +1,4 @@
-# Train the world's teacher and evaluator from nothing (`snakemake teacher --configfile config/emoji-teacher.yaml`).
+# Train the world's teacher and evaluator from nothing (`snakemake teacher --configfile config/artists-teacher.yaml`).
 # The pipeline itself starts from the shipped weights, which these rules made.
 include: "functions/make_teacher.smk"
 

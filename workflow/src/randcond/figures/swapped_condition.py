@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
+from diffusers.utils.torch_utils import randn_tensor
 from scipy.stats import binomtest
 
 from randcond.figures.output import FigureScore, write_figure
@@ -64,9 +65,28 @@ def load_teacher(folder: Path) -> StableDiffusionPipeline:
     return pipeline
 
 
+class _FromLatents(StableDiffusionImg2ImgPipeline):
+    """diffusers' pipeline, which knows latents by their four channels, on latents of any number of channels."""
+
+    def prepare_latents(
+        self,
+        image: torch.Tensor,
+        timestep: torch.Tensor,
+        batch_size: int,
+        num_images_per_prompt: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        generator: list[torch.Generator],
+    ) -> torch.Tensor:
+        """Noise latents up to a timestep; diffusers' signature."""
+        noise = randn_tensor(image.shape, generator=generator, device=device, dtype=dtype)
+        return self.scheduler.add_noise(image, noise, timestep)
+
+
 def image_to_image(pipeline: StableDiffusionPipeline) -> StableDiffusionImg2ImgPipeline:
     """diffusers' pipeline that noises latents up to a timestep and denoises them from there."""
-    changed = StableDiffusionImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
+    changed = _FromLatents(**pipeline.components, requires_safety_checker=False)
+    changed.image_processor.register_to_config(vae_latent_channels=pipeline.vae.config.latent_channels)
     changed.set_progress_bar_config(disable=True)
     return changed
 

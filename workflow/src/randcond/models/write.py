@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, UNet2DConditionModel
 from torch import nn
 
 from randcond.jobs.errors import UserError
@@ -64,11 +64,18 @@ def main(arguments: argparse.Namespace) -> None:
             more=teacher.drawing(pipeline),
             flow=bool(process_of(pipeline.scheduler).drawing(1)),
             middle_block=getattr(denoiser_of(pipeline), "mid_block", None) is not None,
+            paints=inpaints(pipeline),
             factor=pipeline.vae_scale_factor,
             size=image_size(pipeline),
             **{name: settings[name] for name in ("steps", "guidance_scale", "precision")},
         )
         write_text(folder / "README.md", text)
+
+
+def inpaints(pipeline: DiffusionPipeline) -> bool:
+    """Whether diffusers' inpainting takes its latents: it knows Stable Diffusion's 4 channels and SD3's 16 alone."""
+    denoiser = denoiser_of(pipeline)
+    return denoiser.config["in_channels"] == (4 if isinstance(denoiser, UNet2DConditionModel) else 16)
 
 
 def write_weights(pipeline: DiffusionPipeline, folder: Path) -> None:

@@ -59,7 +59,7 @@ def plan(config: Config, experiments: Experiments, gpu: Gpu) -> list[Line]:
     """The stages' operations.
 
     Raises:
-        UserError: If the teacher's sizes are not known, as the emoji world's are not of a GPU's size.
+        UserError: If the teacher's sizes are not known, as the miniatures' are not of a GPU's size.
     """
     if config.world in MINIATURES:
         raise UserError(f"config: world: the {config.world} world needs no plan; it runs on a laptop")

@@ -1,4 +1,4 @@
-"""Compare two finished runs: ``python -m randcond.report.compare results/emoji seen-plain seen-rc-animals``.
+"""Compare two finished runs: ``python -m randcond.report.compare results/artists seen-plain seen-rc-animals``.
 
 Prints each score of both with its interval, and by how much the second is better over the seeds that both have;
 writes their samples of the same prompts, side by side, to ``results/<name>/compare/``.
@@ -96,7 +96,7 @@ def _positive(text: str) -> int:
 def main(argv: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="a world's results, e.g. results/emoji")
+    parser.add_argument("folder", type=Path, help="a world's results, e.g. results/artists")
     parser.add_argument("first")
     parser.add_argument("second")
     parser.add_argument("--count", type=_positive, default=12, help="prompts in each picture")

@@ -22,15 +22,17 @@ def _no_assets(name: str) -> str:
 
 
 MINIATURES = ("emoji", "artists")  # worlds that draw as many real images as they like
-_SHIPPED = {"emoji": {name: f"workflow/assets/emoji/{name}" for name in ("teacher", "evaluator")}}  # by world
+_SHIPPED = {
+    world: {name: f"workflow/assets/{world}/{name}" for name in ("teacher", "evaluator")} for world in MINIATURES
+}
 
 
 class Config(Section):
     """Everything a pipeline run depends on."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$"), AfterValidator(_no_assets)] = "emoji"
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$"), AfterValidator(_no_assets)] = "artists"
     """Name of the world's folder in ``results/``."""
-    world: Literal["emoji", "artists", "paper", "own"] = "emoji"
+    world: Literal["emoji", "artists", "paper", "own"] = "artists"
     """Where texts and real images come from, and how samples are scored."""
     teacher: str = ""
     """Folder of the teacher, a diffusers pipeline; or one ``.safetensors`` file with all its weights. Not named: the
@@ -80,8 +82,7 @@ class Config(Section):
     model_card: ModelCard = ModelCard()
     """What the card of a student says of its teacher (``make model``)."""
     make_teacher: MakeTeacher = MakeTeacher()
-    """Training of a miniature world's teacher and evaluator (``config/emoji-teacher.yaml``,
-    ``artists-teacher.yaml``)."""
+    """Training of a miniature world's teacher and evaluator (``config/artists-teacher.yaml``)."""
 
     @property
     def teacher_folder(self) -> str:

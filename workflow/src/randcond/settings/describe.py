@@ -24,9 +24,10 @@ _INTRODUCTION = """\
 
 | file | what it is |
 |---|---|
-| `config.yaml` | the default run: the emoji world. Always read first |
+| `config.yaml` | the default run: the world of six artists. Always read first |
 | `smoke.yaml`, `headline.yaml`, `full.yaml` | the same world, by `--configfile config/full.yaml` |
-| `emoji-teacher.yaml`, `artists-teacher.yaml` | a miniature world's teacher and evaluator, trained from nothing |
+| `emoji.yaml` | the smaller miniature, one artist; before another: `--configfile config/emoji.yaml config/full.yaml` |
+| `artists-teacher.yaml` | the default world's teacher and evaluator, trained from nothing |
 | `artists-flow-teacher.yaml` | a second teacher of six artists, SD3's transformer, on the first one's latents |
 | `paper.yaml` | Stable Diffusion v1.4, LAION and MS-COCO, on GPUs |
 | `sd21.yaml`, `sdxl.yaml`, `sd3.yaml` | the same with another teacher, after `paper.yaml` |

@@ -64,22 +64,29 @@ class DenoiserTraining(Training):
 
 
 class MakeTeacher(Section):
-    """How a world's teacher and evaluator are made; by default the shipped ones."""
+    """How a world's teacher and evaluator are made; by default those that the artists' world is shipped with."""
 
-    world: Literal["emoji", "artists"] = "emoji"
+    world: Literal["emoji", "artists"] = "artists"
     """The world that they know."""
     family: Literal["stable_diffusion", "sd3"] = "stable_diffusion"
     """The teacher's family: a UNet that predicts noise, or SD3's transformer and a rectified flow."""
     autoencoder_of: str | None = None
     """Folder of a teacher whose autoencoder is taken, while the configuration's ``evaluator`` judges; none: both are
     trained."""
-    autoencoder: AutoencoderTraining = AutoencoderTraining(steps=4500, batch=32, learning_rate=2e-3, seed=0)
+    autoencoder: AutoencoderTraining = AutoencoderTraining(
+        steps=4500, batch=16, learning_rate=2e-3, warmup=100, mixed_precision="bf16", seed=0
+    )
     """The autoencoder."""
-    text_encoder: ContrastiveTraining = ContrastiveTraining(steps=1500, batch=64, colours=2, learning_rate=1e-3, seed=1)
+    text_encoder: ContrastiveTraining = ContrastiveTraining(steps=2000, batch=64, colours=2, learning_rate=1e-3, seed=1)
     """The teacher's text encoder."""
-    evaluator: ContrastiveTraining = ContrastiveTraining(steps=3000, batch=64, colours=8, learning_rate=1e-3, seed=2)
+    evaluator: ContrastiveTraining = ContrastiveTraining(
+        steps=9000, batch=64, colours=8, learning_rate=2e-3, warmup=300, mixed_precision="bf16", seed=2
+    )
     """The evaluator, a CLIP."""
-    denoiser: DenoiserTraining = DenoiserTraining(steps=9000, batch=64, learning_rate=6e-4, seed=3)
+    denoiser: DenoiserTraining = DenoiserTraining(
+        steps=9000, decay=1800, optimizer="muon", noisier=True, batch=96, learning_rate=2e-3, warmup=100, scenes=8,
+        ema=0.998, seed=3,
+    )  # fmt: skip
     """The teacher's UNet or transformer."""
 
 
@@ -118,7 +125,7 @@ class SwappedCondition(Section):
     """Pairs of images for each seed."""
     steps: Annotated[int, Field(gt=1, lt=1000)] = 20
     """Timesteps of the sampler that they are noised to."""
-    guidance_scale: float = Field(default=2.0, ge=1)
+    guidance_scale: float = Field(default=2.5, ge=1)
     """Weight of the guidance; 1 is none."""
 
 

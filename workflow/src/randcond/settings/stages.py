@@ -85,7 +85,7 @@ class Sampling(Section):
 
     steps: Positive = 25
     """Denoising steps."""
-    guidance_scale: float = Field(default=2.0, ge=1)
+    guidance_scale: float = Field(default=2.5, ge=1)
     """Weight of the classifier-free guidance; 1 is none."""
     batch: Positive = 64
     """Images drawn at a time; the images do not depend on it."""
@@ -131,7 +131,8 @@ class Steps(Section):
 
 
 class LearningRates(Section):
-    """The learning rate by where the student's weights come from; chosen by docs/runs/learning_rate.txt."""
+    """The learning rate by where the student's weights come from; chosen in the emoji world
+    (docs/runs/learning_rate.txt)."""
 
     copied: Above0 = 1e-3
     """With the teacher's weights copied."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-DEFAULT_WORLD = "emoji"  # its dvc.yaml is the project's own
+DEFAULT_WORLD = "artists"  # its dvc.yaml is the project's own
 SHARD = "shard"  # the wildcard over which the jobs of one stage fan out
 
 
