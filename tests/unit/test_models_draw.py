@@ -170,7 +170,7 @@ def test_few_steps_are_drawn_by_the_student_that_was_made_for_them(
     assert drawn("--steps", "1", "--run", "mine/10") == [["teacher", "1 step"], ["mine/10", "1 step"]]
     # guidance is in its weights
     assert [finished.usual(config(), name)["guidance_scale"] for name in ("teacher", "mine/9", "fast/9")] == [
-        2.0,
-        2.0,
+        2.5,
+        2.5,
         1.0,
     ]
