@@ -180,6 +180,16 @@ def test_a_miniature_needs_none_of_it(smoke: str) -> None:
     assert counts["student"] == 5
 
 
+def test_the_smaller_world_is_made_by_its_own_teacher(checkout: Checkout, smoke: str) -> None:
+    planned = dry_run(checkout, "--configfile", "config/emoji.yaml", "config/smoke.yaml")
+    assert jobs(planned) == jobs(smoke)
+    for made, others in (("emoji", "artists"), ("artists", "emoji")):
+        commands = commands_of(planned if made == "emoji" else smoke)
+        words = " ".join(word for lines in commands.values() for line in lines for word in line)
+        assert f"workflow/assets/{made}/teacher" in words and f"workflow/assets/{made}/evaluator" in words
+        assert f"workflow/assets/{others}/" not in words
+
+
 def test_an_asset_is_fetched(checkout: Checkout) -> None:
     source = checkout.folder / "published.txt"
     source.write_text("weights")
