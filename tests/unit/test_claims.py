@@ -216,17 +216,20 @@ def test_a_claim_at_unequal_share_has_to_say_so(runs: tuple[str, ...], unequal: 
     assert "\n" not in str(caught.value)
 
 
+CONSTANT_AND_SHARES = ["p-constant-100", "share-020-exponential", "share-050-exponential"]
+
+
 @pytest.mark.parametrize(
     ("file", "claims", "unequal"),
     [
-        ("experiments", "claims", ["p-constant-100"]),
-        ("paper_experiments", "claims", ["p-constant-100"]),
-        ("sd21_experiments", "claims", ["p-constant-100"]),
+        ("experiments", "claims", CONSTANT_AND_SHARES),
+        ("paper_experiments", "claims", CONSTANT_AND_SHARES),
+        ("sd21_experiments", "claims", CONSTANT_AND_SHARES),
         ("beyond_experiments", "beyond_claims", ["seen-rc-pool"] * 2),
     ],
 )
 def test_claims_say_where_shares_are_unequal(file: str, claims: str, unequal: list[str]) -> None:
-    runs, found = load_experiments(Path(f"config/{file}.yaml")).runs, load_claims(Path(f"config/{claims}.yaml"))
+    runs, found = load_experiments(Path(f"config/{file}.yaml")).runs, load_claims(Path(f"config/{claims}.yaml")).every
     for one in found:
         one.check_shares(runs)
     assert [one.than for one in found if one.unequal_share] == unequal
@@ -235,18 +238,27 @@ def test_claims_say_where_shares_are_unequal(file: str, claims: str, unequal: li
 def test_in_the_full_grid_claims_have_their_seeds() -> None:
     experiments = load_experiments("config/experiments.yaml")
     full = check_config(yaml.safe_load(Path("config/full.yaml").read_text()))
-    compared = {run for one in load_claims(Path("config/claims.yaml")) for run in one.runs}
-    assert {run for run in experiments.runs if full.seeds_of(run) == [0, 1, 2]} == compared
+    ledger = load_claims(Path("config/claims.yaml"))
+    claimed, asked = ({run for one in some for run in one.runs} for some in (ledger.claims, ledger.questions))
+    table4 = {row.run for row in experiments.tables["table4"].rows if row.run in experiments.runs}
+    scored = [*experiments.runs, *experiments.more]
+    assert {run for run in scored if full.seeds_of(run) == [0, 1, 2, 3, 4]} == claimed | {
+        "seen-plain-random",
+        "seen-rc-animals-random",
+    }
+    assert {run for run in scored if len(full.seeds_of(run)) >= 3} == claimed | asked | table4
     default = experiments.of_grid("default")
     assert all(Config().seeds_of(run) == [0] for run in default.runs)
     assert {"table1", "table2", "table3", "faster"} == set(default.tables)
     assert not default.series
-    assert set(experiments.tables) == set(default.tables) | {"table4", "probability", "shares", "features", "fewer"}
+    assert set(experiments.tables) == set(default.tables) | {
+        *("table4", "probability", "shares", "features", "fewer", "transfer", "beyond")
+    }
 
 
 def test_every_claim_names_runs_that_there_are() -> None:
-    claims, runs = load_claims(Path("config/claims.yaml")), load_experiments(Path("config/experiments.yaml")).runs
-    assert {run for one in claims for run in one.runs} <= set(runs)
+    claims, known = load_claims(Path("config/claims.yaml")), load_experiments(Path("config/experiments.yaml"))
+    assert {run for one in claims.every for run in one.runs} <= {*known.runs, *known.more}
 
 
 @pytest.mark.parametrize(

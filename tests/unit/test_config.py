@@ -88,7 +88,7 @@ def test_seeds_by_hand(given: list) -> None:
 @pytest.mark.parametrize("file", ["experiments", "paper_experiments"])
 def test_no_claim_is_left_without_its_runs(file: str) -> None:
     runs = load_experiments(CONFIG / f"{file}.yaml").of_grid("full").runs.keys() | {"teacher"}
-    claims = load_claims(CONFIG / "claims.yaml")
+    claims = load_claims(CONFIG / "claims.yaml").claims
     assert len(claims) > 20
     assert {claim.text: set(claim.runs) - runs for claim in claims if not set(claim.runs) <= runs} == {}
 

@@ -33,6 +33,33 @@ def test_claims_have_verdicts_from_the_scores(tmp_path: Path) -> None:
     assert "Swapping &lt;b&gt;helps&lt;/b&gt;" in text
 
 
+def test_our_own_questions_have_a_ledger_beside_the_papers(tmp_path: Path) -> None:
+    world = World(tmp_path, [0, 1, 2])
+    for (run, seed), score in world.scores.items():
+        for metric, value in {"fid": 5.0, "named": 0.9}.items():
+            score["splits"]["all"]["metrics"][metric]["value"] = (value if run == "seen-rc" else 0.9) + seed / 1000
+    world.settings["questions"] = [
+        world.settings["claims"][0] | {"text": "Ours", "source": "we ask", "metrics": ["fid"]}
+    ]
+    report = world.build()
+    ours, papers = (pd.read_csv(report / f"tables/{name}.csv") for name in ("questions", "claims"))
+    assert ours["claim"].tolist() == ["Ours"] and ours["verdict"].tolist() == ["does not hold"]
+    assert "Ours" not in papers["claim"].tolist() and "not reproduced" in papers["verdict"].tolist()
+    text = (report / "index.html").read_text()
+    summary = "Of 1 claims: 1 does not hold. Of their 1 comparisons: 1 does not hold."
+    assert text.index(summary) < text.index("<nav") and text.count(summary) == 2
+    assert text.index('id="claims"') < text.index('id="questions"') < text.index('id="samples"')
+
+
+def test_where_the_paper_claims_nothing_our_standard_is_said(tmp_path: Path) -> None:
+    world = World(tmp_path, [0])
+    said = "A verdict is computed from the scores."
+    assert (world.build() / "index.html").read_text().count(said) == 1
+    world.settings["questions"], world.settings["claims"] = world.settings["claims"], []
+    text = (world.build() / "index.html").read_text()
+    assert text.count(said) == 1 and 'id="claims"' not in text and "<strong>Holds</strong>" in text
+
+
 def test_a_claim_at_unequal_share_says_so(tmp_path: Path) -> None:
     world = World(tmp_path, [0])
     said = '<span class="run">at unequal share of swapped texts</span>'

@@ -25,7 +25,7 @@ try:
     CONFIG.check_experiments(EXPERIMENTS)
     check_own(CONFIG, EXPERIMENTS)
     CLAIMS = load_claims(Path(CONFIG.claims))
-    for claim in CLAIMS:
+    for claim in CLAIMS.every:
         claim.check_shares(everything.runs)
 except UserError as error:
     print(f"error: {error}", file=sys.stderr)

@@ -31,11 +31,16 @@ def report_settings():
         name=CONFIG.name,
         seeds=CONFIG.seeds,
         count=CONFIG.prompts.count,
-        claims=[claim.model_dump() for claim in CLAIMS],
+        claims=[claim.model_dump() for claim in CLAIMS.claims],
+        questions=[one.model_dump() for one in CLAIMS.questions if scored(one.runs)],
         **experiments,
         **({"drawn": drawn} if drawn else {}),
         settings=CONFIG.model_dump(),
     )
+
+
+def scored(runs):
+    return set(runs) <= {*RUNS, *MORE, "teacher"}
 
 
 def shown_faster(name):

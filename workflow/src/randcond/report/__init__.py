@@ -1,8 +1,9 @@
 """The report: the paper's tables beside the measured ones, samples, plots, and what they were made with.
 
 Run it with ``python -m randcond.report``. Its folder holds ``index.html`` (one file that needs nothing else),
-``tables/<table>.csv`` and ``.tex``, ``tables/claims.csv``, ``figures/`` with the data behind each plot, and the files
-that every measured number comes from: ``scores/<run>/<seed>.json``, ``costs/<run>.json`` and ``figures/<figure>/``.
+``tables/<table>.csv`` and ``.tex``, ``tables/claims.csv``, ``tables/questions.csv``, ``figures/`` with the data behind
+each plot, and the files that every measured number comes from: ``scores/<run>/<seed>.json``, ``costs/<run>.json`` and
+``figures/<figure>/``.
 """
 
 import shutil
@@ -102,14 +103,17 @@ def build(settings: shown.Settings, files: Files, output: Path) -> None:
     }
     metrics = tables.shown_metrics(scores)
     drawn = paper_figures.read(files.figures)
-    claims = ledger.judged(settings.claims, scores, {one.name: one.measured for one in drawn})
+    measured = {one.name: one.measured for one in drawn}
+    tested = ledger.judged([*settings.claims, *settings.questions], scores, measured)
+    claims, questions = ([one for one in tested if one.claim in some] for some in (settings.claims, settings.questions))
     made, environments = origins.origins(scores, files.logs, (*UNTRAINED, *settings.drawn))
     elsewhere = origins.elsewhere(made, environments)
     with atomic_path(output) as folder:
         (folder / "tables").mkdir(parents=True)
         (folder / "figures").mkdir()
         _write_tables(settings, parts, metrics, elsewhere, folder / "tables")
-        ledger.tidy(claims).to_csv(folder / "tables/claims.csv", index=False, lineterminator="\n")
+        for name, some, words in (("claims", claims, {}), ("questions", questions, ledger.OURS)):
+            ledger.tidy(some, words).to_csv(folder / f"tables/{name}.csv", index=False, lineterminator="\n")
         _copy_sources([*scores.values(), *points.values()], files.costs, drawn, folder)
         curve = Sensitivity.read(files.sensitivity) if files.sensitivity else None
         probability_svg, curves = figures.probability_curves(settings.runs, folder / "figures", curve)
@@ -117,6 +121,7 @@ def build(settings: shown.Settings, files: Files, output: Path) -> None:
             tables=parts,
             metrics=metrics,
             claims=claims,
+            questions=questions,
             series=_series(settings, scores, folder / "figures"),
             seconds=_seconds(settings, scores, files, folder / "figures"),
             along={group.name: along.draw(group, folder / "figures") for group in grouped},

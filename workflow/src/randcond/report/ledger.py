@@ -20,6 +20,8 @@ SHARE = Metric("share", "share, %", 100, 1, False, False)  # of a figure
 # A student that names less than this part of the teacher's concepts right has hardly learned: a claim that it is better
 # stays undecided, and so does one that another is as good as it. That it is worse may be what a claim says.
 LEARNED = 0.25
+# The verdicts' words where nothing is reproduced: on questions of our own.
+OURS = {"reproduced": "holds", "not reproduced": "does not hold"}
 
 
 @dataclass(frozen=True)
@@ -214,25 +216,32 @@ def values(several: list[Score], split: str, metric: str) -> dict[int, float]:
     return found
 
 
-def summary(tested: list[Tested]) -> str:
-    """How many claims and comparisons came out how, e.g. ``Of 14 claims: 5 reproduced, 9 undecided. Of their ...``."""
-    claims = _counts([one.verdict for one in tested])
-    comparisons = _counts([entry.finding.verdict for one in tested for entry in one.entries])
+def summary(tested: list[Tested], words: Mapping[str, str]) -> str:
+    """How many claims and comparisons came out how, e.g. ``Of 14 claims: 5 reproduced, 9 undecided. Of their ...``.
+
+    Args:
+        tested: The claims.
+        words: Other words for verdicts, :data:`OURS` or none.
+    """
+    claims = _counts([one.verdict for one in tested], words)
+    comparisons = _counts([entry.finding.verdict for one in tested for entry in one.entries], words)
     count = sum(len(one.entries) for one in tested)
     return f"Of {len(tested)} claims: {claims}. Of their {count} comparisons: {comparisons}."
 
 
-def _counts(verdicts: list[Verdict]) -> str:
+def _counts(verdicts: list[Verdict], words: Mapping[str, str]) -> str:
     counts = Counter[str](verdicts)
-    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict) if counts[verdict])
+    return ", ".join(
+        f"{counts[verdict]} {words.get(verdict, verdict)}" for verdict in get_args(Verdict) if counts[verdict]
+    )
 
 
-def tidy(tested: list[Tested]) -> pd.DataFrame:
+def tidy(tested: list[Tested], words: Mapping[str, str]) -> pd.DataFrame:
     """One row for each comparison, in the units of the score files; ``low95`` and ``high95`` are of ``beyond``."""
     rows = [
         {
             "claim": one.claim.text,
-            "claim_verdict": one.verdict,
+            "claim_verdict": words.get(one.verdict, one.verdict),
             "source": one.claim.source,
             "better": entry.better,
             "than": entry.than,
@@ -245,7 +254,7 @@ def tidy(tested: list[Tested]) -> pd.DataFrame:
             "high95": found.high,
             "p": found.p,
             "seeds": " ".join(map(str, found.seeds)),
-            "verdict": found.verdict,
+            "verdict": words.get(found.verdict, found.verdict),
             "hardly_learned": " ".join(entry.unlearned),
         }
         for one in tested

@@ -48,6 +48,7 @@ class Content:
     tables: dict[str, list[Part]]
     metrics: list[Metric]
     claims: list[ledger.Tested]
+    questions: list[ledger.Tested]
     series: dict[str, str]
     seconds: dict[str, dict[str, str]]
     along: dict[str, dict[str, str]]
@@ -166,7 +167,8 @@ def render(settings: Settings, content: Content, templates: Path) -> str:
         measured_head=measured_head(settings),
         notes={name: table_note(parts, content.elsewhere) for name, parts in content.tables.items()},
         agreements=agreements,
-        claims_summary=ledger.summary(content.claims),
+        summary=ledger.summary,
+        ours=ledger.OURS,
         learned=ledger.LEARNED,
         part=PART,
         splits=SPLITS,

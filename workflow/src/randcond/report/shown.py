@@ -81,6 +81,7 @@ class Settings(BaseModel):
     grids: list[Grid] = []
     series: dict[Annotated[str, Field(pattern=SAFE_NAME)], Series] = {}
     claims: list[Claim] = []
+    questions: list[Claim] = []
     drawn: dict[str, str] = {}  # what is drawn otherwise, and whose pipeline draws it
     count: Count = 1  # pairs in D of a run that names no size
     settings: dict[str, Any] = {}

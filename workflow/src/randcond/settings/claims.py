@@ -1,4 +1,4 @@
-"""The claims file: what the paper claims of its runs, as comparisons on which the report computes a verdict."""
+"""The claims file: what the paper claims of its runs, and what we ask of ours, as comparisons to be judged."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,15 +97,26 @@ class Claim(Pair):
 
 
 class Claims(Section):
-    """The claims file."""
+    """The claims file.
 
-    claims: list[Claim]
+    Attributes:
+        claims: What the paper claims.
+        questions: What we ask, put as a claim and judged by the same standard, in a ledger of its own.
+    """
+
+    claims: list[Claim] = []
+    questions: list[Claim] = []
+
+    @property
+    def every(self) -> list[Claim]:
+        """The paper's and ours."""
+        return [*self.claims, *self.questions]
 
 
-def load_claims(path: Path) -> list[Claim]:
+def load_claims(path: Path) -> Claims:
     """The claims file. Claims on runs that an experiments file lacks are not tested there, and the report says so.
 
     Raises:
         UserError: If it is missing, no YAML, or wrong.
     """
-    return validated(Claims, read_yaml(path, "claims"), str(path)).claims
+    return validated(Claims, read_yaml(path, "claims"), str(path))
