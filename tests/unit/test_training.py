@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from torch import nn
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.seeding import generator
+from randcond.make_teacher.__main__ import _fit
 from randcond.training.checkpoint import Checkpoint
 from randcond.training.loop import MovingAverage, _rows, fit
 
@@ -133,6 +135,19 @@ def test_stopped_before_the_first_checkpoint_starts_anew(tmp_path: Path) -> None
     assert checkpoint.load() is None
     fit(again, recipe(), "again", again.layer, checkpoint, log_every=4)
     assert torch.equal(weights(again), weights(straight))
+
+
+def test_a_teacher_of_another_family_does_not_go_on_from_a_checkpoint(tmp_path: Path) -> None:
+    settings = {"steps": 4, "batch": 8, "learning_rate": 1e-2}
+    unet, transformer = (
+        Namespace(world="emoji", family=family, part="denoiser", checkpoint=tmp_path)
+        for family in ("stable_diffusion", "sd3")
+    )
+    with pytest.raises(UserError, match="SIGTERM"):
+        _fit(unet, settings, Problem(signals={2: signal.SIGTERM}))
+    with pytest.raises(UserError, match="other family"):
+        _fit(transformer, settings, Problem())
+    assert _fit(unet, settings, Problem()).history[-1]["step"] == 4
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 4])

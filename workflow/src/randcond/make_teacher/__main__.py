@@ -59,7 +59,7 @@ def _fit(
         | settings
     )
     recipe.micro_batch = recipe.batch
-    made_of = {"world": arguments.world, "settings": json.dumps(settings, sort_keys=True)}
+    made_of = {"world": arguments.world, "family": arguments.family, "settings": json.dumps(settings, sort_keys=True)}
     checkpoint = Checkpoint(arguments.checkpoint, made_of)
     accelerator = Accelerator(mixed_precision=settings.get("mixed_precision", "no"))
     with checkpoint.lock():
