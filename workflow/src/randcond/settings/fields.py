@@ -14,6 +14,7 @@ GridName = Literal["default", "full"]
 UNTRAINED = ("teacher", "real")  # rows that no student stands behind: the teacher, and fresh real images
 Split = Literal["all", "seen", "unseen", "unseen pair", "coco30k"]  # of the evaluation prompts
 Init = Literal["copied", "random", "inherited"]  # where a student's weights come from
+Optimizer = Literal["adamw", "muon"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Above0 = Annotated[float, Field(gt=0)]
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from randcond.settings.fields import Above0, Positive, Section, Seed
+from randcond.settings.fields import Above0, Optimizer, Positive, Section, Seed
 
 
 class Training(Section):
@@ -47,7 +47,7 @@ class DenoiserTraining(Training):
     """Real scenes of every concept on every colour."""
     ema: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the weights' moving average."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: Optimizer = "adamw"
     """What steps are taken by; Muon makes those along matrices orthogonal and needs fewer."""
     decay: int = Field(default=0, ge=0)
     """Last steps, in which the learning rate falls from a constant; 0: it falls along cosines."""

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from randcond.settings.fields import Above0, Init, Positive, Section, Seed, Share
+from randcond.settings.fields import Above0, Init, Optimizer, Positive, Section, Seed, Share
 from randcond.settings.large import Precision, Writer
 
 OneLine = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
@@ -144,6 +144,20 @@ class LearningRates(Section):
     """From a finished student, which is to draw in few steps."""
 
 
+class Optimizers(Section):
+    """What steps are taken by, by where the student's weights come from: AdamW, as the authors do, or Muon, whose steps
+    along matrices are orthogonal."""
+
+    copied: Optimizer = "adamw"
+    """With the teacher's weights copied."""
+    random: Optimizer = "adamw"
+    """With random weights."""
+    inherited: Optimizer = "adamw"
+    """With the teacher's most important channels."""
+    faster: Optimizer = "adamw"
+    """From a finished student, which is to draw in few steps."""
+
+
 class Distillation(Section):
     """The paper's recipe; a run's own settings are in the experiments file."""
 
@@ -153,8 +167,8 @@ class Distillation(Section):
     """Pairs of a step, on all GPUs together."""
     micro_batch: Positive = 32
     """Pairs that one process holds at a time; the result does not depend on it."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """What steps are taken by: AdamW, as the authors do, or Muon, whose steps along matrices are orthogonal."""
+    optimizer: Optimizers = Optimizers()
+    """What steps are taken by."""
     learning_rate: LearningRates = LearningRates()
     """Learning rate."""
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -180,7 +194,10 @@ class Distillation(Section):
 
     def recipe(self, init: Init | Literal["faster"]) -> dict[str, Any]:
         """All of it but how long and what is kept, for students whose weights come from ``init``."""
-        return self.model_dump(exclude={"steps", "keep_every"}) | {"learning_rate": getattr(self.learning_rate, init)}
+        return self.model_dump(exclude={"steps", "keep_every"}) | {
+            "learning_rate": getattr(self.learning_rate, init),
+            "optimizer": getattr(self.optimizer, init),
+        }
 
     @model_validator(mode="after")
     def _ema_exists(self) -> "Distillation":
