@@ -84,7 +84,7 @@ class MakeTeacher(Section):
     )
     """The evaluator, a CLIP."""
     denoiser: DenoiserTraining = DenoiserTraining(
-        steps=9000, decay=1800, optimizer="muon", noisier=True, batch=96, learning_rate=2e-3, warmup=100, scenes=8,
+        steps=14000, decay=1800, optimizer="muon", noisier=True, batch=96, learning_rate=2e-3, warmup=100, scenes=8,
         ema=0.998, seed=3,
     )  # fmt: skip
     """The teacher's UNet or transformer."""
