@@ -2,17 +2,23 @@
 
     python benchmarks/reproduce.py                 # make reproduce, then once more: nothing to do
     python benchmarks/reproduce.py --target smoke
+    python benchmarks/reproduce.py --keep results/fresh   # and what it made, to look at
+
+Then where the time went, from the jobs' own benchmark files: seconds of all jobs of a rule, as many at once as cores.
 
 Memory is the most that all its processes held at once, shared pages counted once (PSS), looked at every two seconds.
 """
 
 import argparse
+import shutil
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import psutil
+
+from randcond.report.machine import costs
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,10 +45,20 @@ def timed(folder: Path, target: str) -> tuple[int, float, float]:
     return make.returncode, (time.monotonic() - start) / 60, most / 1e9
 
 
+def shown(benchmarks: Path) -> str:
+    """Jobs, time and memory by rule, the dearest first."""
+    lines = [f"{'rule':20} {'jobs':>5} {'time':>9} {'MiB':>6}"]
+    for one in costs(sorted(benchmarks.rglob("*.tsv"))):
+        memory = "" if one.memory is None else f"{one.memory:.0f}"
+        lines.append(f"{one.rule:20} {one.jobs:5} {one.time:>9} {memory:>6}")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Clone, make, make again."""
+    """Clone, make, make again, tell where the time went."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default="reproduce", help="of make")
+    parser.add_argument("--keep", type=Path, help="folder for the results")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fresh-") as name:
         folder = Path(name, "clone")
@@ -54,6 +70,10 @@ def main() -> None:
             )
             if code:
                 raise SystemExit(Path(name, "output.log").read_text()[-3000:])
+        (world,) = [path.parent for path in folder.glob("results/*/report")]
+        print(shown(world / "benchmarks"))
+        if arguments.keep:
+            shutil.copytree(world, arguments.keep)
 
 
 if __name__ == "__main__":

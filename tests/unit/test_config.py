@@ -40,7 +40,16 @@ def test_shipped_configs_pass(on_top: str | None) -> None:
     config.check_experiments(experiments)
     assert config.name == (on_top if on_top in ("smoke", "artists-teacher", "along") else "artists")
     assert {"table1", "table2", "table3"} <= set(experiments.tables)
-    assert config.distillation.learning_rate.copied == 1e-3  # what lies below stays
+    assert config.distillation.learning_rate.copied == 3e-3  # what lies below stays
+
+
+@pytest.mark.parametrize("name", ["emoji", "own", "own_sd", "paper"])
+def test_other_worlds_students_are_trained_as_the_authors_are(name: str) -> None:
+    values = merge(*(yaml.safe_load((CONFIG / f"{file}.yaml").read_text()) for file in ("config", name)))
+    recipe = check_config(values).distillation
+    assert set(recipe.optimizer.model_dump().values()) == {"adamw"}
+    if name in ("emoji", "own"):  # the rates that were measured with it
+        assert recipe.learning_rate.copied == 1e-3
 
 
 def test_the_papers_world() -> None:
