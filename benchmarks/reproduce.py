@@ -4,7 +4,7 @@
     python benchmarks/reproduce.py --target smoke
     python benchmarks/reproduce.py --keep results/fresh   # and what it made, to look at
 
-Then where the time went, from the jobs' own benchmark files: seconds of all jobs of a rule, as many at once as cores.
+Then where the time went, from the jobs' own benchmark files: time of all jobs of a rule, as many at once as cores.
 
 Memory is the most that all its processes held at once, shared pages counted once (PSS), looked at every two seconds.
 """
@@ -60,6 +60,8 @@ def main() -> None:
     parser.add_argument("--target", default="reproduce", help="of make")
     parser.add_argument("--keep", type=Path, help="folder for the results")
     arguments = parser.parse_args()
+    if arguments.keep and arguments.keep.exists():
+        parser.error(f"--keep: {arguments.keep} is there already")
     with tempfile.TemporaryDirectory(prefix="fresh-") as name:
         folder = Path(name, "clone")
         subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
@@ -70,10 +72,10 @@ def main() -> None:
             )
             if code:
                 raise SystemExit(Path(name, "output.log").read_text()[-3000:])
-        (world,) = [path.parent for path in folder.glob("results/*/report")]
-        print(shown(world / "benchmarks"))
+        for world in (path.parent for path in folder.glob("results/*/benchmarks")):
+            print(f"\n{world.name}\n{shown(world)}")
         if arguments.keep:
-            shutil.copytree(world, arguments.keep)
+            shutil.copytree(folder / "results", arguments.keep)
 
 
 if __name__ == "__main__":

@@ -216,15 +216,15 @@ def test_a_claim_at_unequal_share_has_to_say_so(runs: tuple[str, ...], unequal: 
     assert "\n" not in str(caught.value)
 
 
-CONSTANT_AND_SHARES = ["p-constant-100", "share-020-exponential", "share-050-exponential"]
+UNEQUAL = ["p-constant-100", "share-020-exponential", "share-050-exponential", "p-linear", "p-linear"]
 
 
 @pytest.mark.parametrize(
     ("file", "claims", "unequal"),
     [
-        ("experiments", "claims", CONSTANT_AND_SHARES),
-        ("paper_experiments", "claims", CONSTANT_AND_SHARES),
-        ("sd21_experiments", "claims", CONSTANT_AND_SHARES),
+        ("experiments", "claims", UNEQUAL),
+        ("paper_experiments", "claims", UNEQUAL),
+        ("sd21_experiments", "claims", UNEQUAL),
         ("beyond_experiments", "beyond_claims", ["seen-rc-pool"] * 2),
     ],
 )
@@ -256,8 +256,10 @@ def test_in_the_full_grid_claims_have_their_seeds() -> None:
     }
 
 
-def test_every_claim_names_runs_that_there_are() -> None:
-    claims, known = load_claims(Path("config/claims.yaml")), load_experiments(Path("config/experiments.yaml"))
+@pytest.mark.parametrize("which", ["", "beyond_", "faster_"])
+def test_every_claim_names_runs_that_there_are(which: str) -> None:
+    claims = load_claims(Path(f"config/{which}claims.yaml"))
+    known = load_experiments(Path(f"config/{which}experiments.yaml"))
     assert {run for one in claims.every for run in one.runs} <= {*known.runs, *known.more}
 
 

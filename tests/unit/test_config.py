@@ -15,6 +15,7 @@ from randcond.settings import describe
 from randcond.settings.claims import load_claims
 from randcond.settings.config import Config, check_config, read_config
 from randcond.settings.experiments import Experiments, load_experiments
+from randcond.settings.stages import Distillation
 from randcond.settings.workflow import drawing
 
 FASTER = "runs: {a: {}, full: {grid: full}}\ntables: {}\nfaster: {"
@@ -49,7 +50,8 @@ def test_other_worlds_students_are_trained_as_the_authors_are(name: str) -> None
     recipe = check_config(values).distillation
     assert set(recipe.optimizer.model_dump().values()) == {"adamw"}
     if name in ("emoji", "own"):  # the rates that were measured with it
-        assert recipe.learning_rate.copied == 1e-3
+        assert recipe.learning_rate == Distillation().learning_rate
+        assert (recipe.steps.random, recipe.steps.inherited) == (1400, 1400)
 
 
 def test_the_papers_world() -> None:

@@ -46,7 +46,7 @@ def test_our_own_questions_have_a_ledger_beside_the_papers(tmp_path: Path) -> No
     assert ours["claim"].tolist() == ["Ours"] and ours["verdict"].tolist() == ["does not hold"]
     assert "Ours" not in papers["claim"].tolist() and "not reproduced" in papers["verdict"].tolist()
     text = (report / "index.html").read_text()
-    summary = "Of 1 claims: 1 does not hold. Of their 1 comparisons: 1 does not hold."
+    summary = "Of 1 questions: 1 does not hold. Of their 1 comparisons: 1 does not hold."
     assert text.index(summary) < text.index("<nav") and text.count(summary) == 2
     assert text.index('id="claims"') < text.index('id="questions"') < text.index('id="samples"')
 
@@ -54,7 +54,9 @@ def test_our_own_questions_have_a_ledger_beside_the_papers(tmp_path: Path) -> No
 def test_where_the_paper_claims_nothing_our_standard_is_said(tmp_path: Path) -> None:
     world = World(tmp_path, [0])
     said = "A verdict is computed from the scores."
-    assert (world.build() / "index.html").read_text().count(said) == 1
+    report = world.build()
+    assert (report / "index.html").read_text().count(said) == 1
+    assert not (report / "tables/questions.csv").exists()
     world.settings["questions"], world.settings["claims"] = world.settings["claims"], []
     text = (world.build() / "index.html").read_text()
     assert text.count(said) == 1 and 'id="claims"' not in text and "<strong>Holds</strong>" in text

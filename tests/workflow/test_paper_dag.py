@@ -204,9 +204,12 @@ def test_an_asset_is_fetched(checkout: Checkout) -> None:
 
 
 def test_a_long_training_is_scored_along_the_way(checkout: Checkout) -> None:
-    # of 1600 or 2800 steps every 200 are kept, twice; two students have random weights
-    counts = jobs(dry_run(checkout, "--configfile", "config/along.yaml"))
-    points = 4 * (2 * 1600 // 200 - 1) + 2 * (2 * 2800 // 200 - 1)
+    # of 800 or 1400 steps every 100 are kept, twice; two students have random weights
+    planned = dry_run(checkout, "--configfile", "config/along.yaml")
+    counts = jobs(planned)
+    settings = [json.loads(option(words, "settings")) for words in commands_of(planned)["students.distil"]]
+    assert sorted(made["steps"] for made in settings) == [800] * 4 + [1400] * 2
+    points = 4 * (2 * 800 // 100 - 1) + 2 * (2 * 1400 // 100 - 1)
     assert (counts["student"], counts["score"], counts["score_along"]) == (6, 8, points)
     assert counts["sample_along"] == 2 * points
     # they can be asked for without the report

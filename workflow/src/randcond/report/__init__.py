@@ -104,8 +104,8 @@ def build(settings: shown.Settings, files: Files, output: Path) -> None:
     metrics = tables.shown_metrics(scores)
     drawn = paper_figures.read(files.figures)
     measured = {one.name: one.measured for one in drawn}
-    tested = ledger.judged([*settings.claims, *settings.questions], scores, measured)
-    claims, questions = ([one for one in tested if one.claim in some] for some in (settings.claims, settings.questions))
+    # apart: what is asked of ours moves no verdict on the paper's
+    claims, questions = (ledger.judged(some, scores, measured) for some in (settings.claims, settings.questions))
     made, environments = origins.origins(scores, files.logs, (*UNTRAINED, *settings.drawn))
     elsewhere = origins.elsewhere(made, environments)
     with atomic_path(output) as folder:
@@ -113,7 +113,8 @@ def build(settings: shown.Settings, files: Files, output: Path) -> None:
         (folder / "figures").mkdir()
         _write_tables(settings, parts, metrics, elsewhere, folder / "tables")
         for name, some, words in (("claims", claims, {}), ("questions", questions, ledger.OURS)):
-            ledger.tidy(some, words).to_csv(folder / f"tables/{name}.csv", index=False, lineterminator="\n")
+            if some:
+                ledger.tidy(some, words).to_csv(folder / f"tables/{name}.csv", index=False, lineterminator="\n")
         _copy_sources([*scores.values(), *points.values()], files.costs, drawn, folder)
         curve = Sensitivity.read(files.sensitivity) if files.sensitivity else None
         probability_svg, curves = figures.probability_curves(settings.runs, folder / "figures", curve)

@@ -216,17 +216,18 @@ def values(several: list[Score], split: str, metric: str) -> dict[int, float]:
     return found
 
 
-def summary(tested: list[Tested], words: Mapping[str, str]) -> str:
+def summary(tested: list[Tested], words: Mapping[str, str], what: str = "claims") -> str:
     """How many claims and comparisons came out how, e.g. ``Of 14 claims: 5 reproduced, 9 undecided. Of their ...``.
 
     Args:
         tested: The claims.
         words: Other words for verdicts, :data:`OURS` or none.
+        what: What they are called.
     """
     claims = _counts([one.verdict for one in tested], words)
     comparisons = _counts([entry.finding.verdict for one in tested for entry in one.entries], words)
     count = sum(len(one.entries) for one in tested)
-    return f"Of {len(tested)} claims: {claims}. Of their {count} comparisons: {comparisons}."
+    return f"Of {len(tested)} {what}: {claims}. Of their {count} comparisons: {comparisons}."
 
 
 def _counts(verdicts: list[Verdict], words: Mapping[str, str]) -> str:

@@ -9,10 +9,9 @@ from pydantic import BaseModel, Field, model_validator
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import read_json
-from randcond.method.conditioning import probability
 from randcond.report.checking import SAFE_NAME, Count, parse
 from randcond.report.text import plain
-from randcond.settings.claims import Claim
+from randcond.settings.claims import Claim, swapped
 
 SOME_WORLDS = frozenset({"unseen pair"})  # splits that only some worlds have, and few prompts may lack
 
@@ -89,8 +88,11 @@ class Settings(BaseModel):
     @property
     def shares(self) -> dict[str, float]:
         """The share of texts that random conditioning swaps, of the runs that have it."""
-        made = {run: settings.get("random_conditioning") for run, settings in self.runs.items()}
-        return {run: probability(settings).share for run, settings in made.items() if settings}
+        return {
+            run: swapped(made["random_conditioning"], (made.get("trajectories") or {}).get("share", 0.0))
+            for run, made in self.runs.items()
+            if made.get("random_conditioning")
+        }
 
     def with_splits(self, known: Collection[str]) -> "Settings":
         """The same without tables' splits and grids that only some worlds have, unless they are among ``known``."""

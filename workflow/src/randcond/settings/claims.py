@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,17 @@ from randcond.settings.experiments import Run
 from randcond.settings.fields import Section, Split, validated
 
 SAME_SHARE = 0.005  # shares that differ by no more than this are equal
+
+
+def swapped(random_conditioning: dict[str, Any], trajectories: float = 0.0) -> float:
+    """The share of a batch's texts that random conditioning swaps.
+
+    Args:
+        random_conditioning: p(t), as a run has it.
+        trajectories: Share of the batch that comes off the teacher's own trajectories, whose texts are their own.
+    """
+    share: float = probability(random_conditioning).share * (1 - trajectories)
+    return share
 
 
 class Pair(Section):
@@ -83,8 +94,12 @@ class Claim(Pair):
         """
         if any(name != "teacher" and name not in runs for name in self.runs):
             return
-        made = {name: runs[name].random_conditioning for name in self.runs if name != "teacher"}
-        shares = {name: probability(settings).share for name, settings in made.items() if settings}
+        made = {name: runs[name] for name in self.runs if name != "teacher"}
+        shares = {
+            name: swapped(run.random_conditioning, run.trajectories.share if run.trajectories else 0.0)
+            for name, run in made.items()
+            if run.random_conditioning
+        }
         unequal = max(shares.values(), default=0.0) - min(shares.values(), default=0.0) > SAME_SHARE
         if unequal != self.unequal_share:
             shown = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())

@@ -52,7 +52,7 @@ class Config(Section):
     experiments: str = "config/experiments.yaml"
     """File of the runs, tables and figures."""
     claims: str = "config/claims.yaml"
-    """File of what the paper claims."""
+    """File of what the paper claims, and of what we ask."""
     grid: GridName = "default"
     """Which of the runs: the default ones, or all."""
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]

@@ -33,7 +33,7 @@ _INTRODUCTION = """\
 | `sd21.yaml`, `sdxl.yaml`, `sd3.yaml` | the same with another teacher, after `paper.yaml` |
 | `faster.yaml` | students that are made to draw in few steps, with three seeds |
 | `experiments.yaml`, `paper_experiments.yaml` | the runs, and the tables and figures that name them |
-| `claims.yaml` | what the paper claims of the runs, on which the report computes verdicts |
+| `claims.yaml` | what the paper claims of the runs and what we ask of them, on which the report computes verdicts |
 | `paper_results.csv` | the paper's own numbers, shown beside ours |
 | `assets.yaml`, `assets.lock.json` | what is fetched from outside, and the hashes of the first fetch |
 
