@@ -51,6 +51,18 @@ def test_our_own_questions_have_a_ledger_beside_the_papers(tmp_path: Path) -> No
     assert text.index('id="claims"') < text.index('id="questions"') < text.index('id="samples"')
 
 
+def test_what_we_ask_moves_no_verdict_on_the_paper(tmp_path: Path) -> None:
+    world = World(tmp_path, [0, 1, 2])
+    for (run, seed), score in world.scores.items():
+        for split, noise in (("all", 1.0), ("seen", 50.0)):  # questions of a noisier split
+            value = 5.0 + noise * (seed**2 if run == "seen-rc" else seed)
+            score["splits"][split]["metrics"]["fid"]["value"] = value
+    alone = (world.build() / "tables/claims.csv").read_text()
+    one = world.settings["claims"][0] | {"metrics": ["fid"], "split": "seen"}
+    world.settings["questions"] = [one | {"text": f"Ours {i}"} for i in range(5)]
+    assert (world.build() / "tables/claims.csv").read_text() == alone
+
+
 def test_where_the_paper_claims_nothing_our_standard_is_said(tmp_path: Path) -> None:
     world = World(tmp_path, [0])
     said = "A verdict is computed from the scores."
