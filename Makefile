@@ -4,8 +4,9 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 UNIT = $(addprefix unit-,a-c d-f g-m n-r s-z)
+WORKFLOW = $(addprefix workflow-,o-z a-n)
 
-.PHONY: draw model demo export reproduce smoke test test-all unit $(UNIT) workflow lint format schema report pdf compare teacher record restore share provenance plan assets-check rehearse clean
+.PHONY: draw model demo export reproduce smoke test test-all unit $(UNIT) workflow $(WORKFLOW) lint format schema report pdf compare teacher record restore share provenance plan assets-check rehearse clean
 
 # By the environment, to which make exports them, so that no quote in a prompt reaches the shell.
 draw: .venv/ready  ## one picture: make draw PROMPT="a tiger on a red background" [RUN=seen-rc-pool] [SEED=1]
@@ -29,9 +30,10 @@ reproduce: .venv/ready  ## everything, from the prompts to results/artists/repor
 smoke: .venv/ready  ## the same in minutes, with nothing learned: results/smoke/report/index.html
 	snakemake --cores all --configfile config/smoke.yaml
 
-# two processes: the smoke world from end to end in one; lint, then the unit tests by their files' first letters in the
-# other, and in both when the first is done
-TESTS = $(MAKE) --jobs 2 --keep-going $(if $(filter output-sync,$(.FEATURES)),--output-sync) workflow lint unit
+# two processes: the smoke world from end to end in one; what else there is, by the files' first letters, in the other,
+# and in both when the first is done; one thread each, as torch would start one a core in both
+TESTS = OMP_NUM_THREADS=1 $(MAKE) --jobs 2 --keep-going $(if $(filter output-sync,$(.FEATURES)),--output-sync) \
+	workflow-o-z lint workflow-a-n unit
 
 test: .venv/ready  ## lint and tests, but for the long ones that another test covers
 	@$(TESTS) ONLY='-m "not slow"'
@@ -44,8 +46,10 @@ unit: $(UNIT)
 $(UNIT): .venv/ready
 	pytest tests/unit/test_[$(@:unit-%=%)]*.py $(ONLY) $(if $(ONLY),|| [ $$? = 5 ])  # 5: it has none of them
 
-workflow: .venv/ready
-	pytest tests/workflow $(ONLY)
+workflow: $(WORKFLOW)
+
+$(WORKFLOW): .venv/ready
+	pytest tests/workflow/test_[$(@:workflow-%=%)]*.py $(ONLY)
 
 lint: .venv/ready  ## format, style, types and workflow, by tools
 	ruff check

@@ -33,6 +33,22 @@ def test_claims_have_verdicts_from_the_scores(tmp_path: Path) -> None:
     assert "Swapping &lt;b&gt;helps&lt;/b&gt;" in text
 
 
+def test_the_answer_stands_first_and_its_picture_second(tmp_path: Path) -> None:
+    world = World(tmp_path, [0, 1, 2])
+    for (run, seed), score in world.scores.items():
+        score["splits"]["all"]["metrics"]["fid"]["value"] = (1.0 if run == "seen-rc" else 5.0) + seed / 1000
+    claim = world.settings["claims"][0] | {"text": "The heart of it", "metrics": ["fid"], "central": True}
+    world.settings["claims"] = [*world.settings["claims"], claim]
+    text = (world.build() / "index.html").read_text()
+    head = text[: text.index("<nav")]
+    assert '“<bdi>The heart of it</bdi>” is <strong class="verdict reproduced">reproduced</strong> here' in head
+    assert "Gain of FID on all concepts +4.00 [" in " ".join(head.split())
+    assert "(seeds 0, 1, 2; 95% intervals)" in head
+    first = world.settings["grids"][0]["title"]
+    assert head.index("The heart of it") < head.index(first)
+    assert text.count(f'aria-label="{first}"') == 1 == head.count(f'aria-label="{first}"')
+
+
 def test_our_own_questions_have_a_ledger_beside_the_papers(tmp_path: Path) -> None:
     world = World(tmp_path, [0, 1, 2])
     for (run, seed), score in world.scores.items():
@@ -46,7 +62,7 @@ def test_our_own_questions_have_a_ledger_beside_the_papers(tmp_path: Path) -> No
     assert ours["claim"].tolist() == ["Ours"] and ours["verdict"].tolist() == ["does not hold"]
     assert "Ours" not in papers["claim"].tolist() and "not reproduced" in papers["verdict"].tolist()
     text = (report / "index.html").read_text()
-    summary = "Of 1 questions: 1 does not hold. Of their 1 comparisons: 1 does not hold."
+    summary = "Of 1 question: 1 does not hold. Of their 1 comparison: 1 does not hold."
     assert text.index(summary) < text.index("<nav") and text.count(summary) == 2
     assert text.index('id="claims"') < text.index('id="questions"') < text.index('id="samples"')
 

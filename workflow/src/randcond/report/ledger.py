@@ -227,7 +227,9 @@ def summary(tested: list[Tested], words: Mapping[str, str], what: str = "claims"
     claims = _counts([one.verdict for one in tested], words)
     comparisons = _counts([entry.finding.verdict for one in tested for entry in one.entries], words)
     count = sum(len(one.entries) for one in tested)
-    return f"Of {len(tested)} {what}: {claims}. Of their {count} comparisons: {comparisons}."
+    of, of_their = f"{len(tested)} {what}", f"{count} comparisons"
+    one, its = (text.removesuffix("s") if text.startswith("1 ") else text for text in (of, of_their))
+    return f"Of {one}: {claims}. Of their {its}: {comparisons}."
 
 
 def _counts(verdicts: list[Verdict], words: Mapping[str, str]) -> str:

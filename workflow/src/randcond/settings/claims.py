@@ -49,6 +49,7 @@ class Claim(Pair):
         unequal_share: The runs swap unequal shares of their texts by random conditioning, and the claim is made all the
             same: what it finds may be the share's doing. Without this such a claim is refused.
         near_t: The timestep that a figure's shares are of; the nearest one that it has.
+        central: What all stands or falls by: the report opens with it.
     """
 
     text: str
@@ -60,6 +61,7 @@ class Claim(Pair):
     unequal_share: bool = False
     figure: Literal["digits-classifier", "digits-diffusion", "swapped-condition", "toy"] | None = None
     near_t: int | None = None
+    central: bool = False
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Claim":
