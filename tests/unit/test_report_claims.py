@@ -42,7 +42,7 @@ def test_the_answer_stands_first_and_its_picture_second(tmp_path: Path) -> None:
     text = (world.build() / "index.html").read_text()
     head = text[: text.index("<nav")]
     assert '“<bdi>The heart of it</bdi>” is <strong class="verdict reproduced">reproduced</strong> here' in head
-    assert "Gain of FID on all concepts +4.00 [" in " ".join(head.split())
+    assert "Gain on all concepts: FID +4.00 [" in " ".join(head.split())
     assert "(seeds 0, 1, 2; 95% intervals)" in head
     first = world.settings["grids"][0]["title"]
     assert head.index("The heart of it") < head.index(first)
