@@ -31,6 +31,7 @@ _INTRODUCTION = """\
 | `artists-flow-teacher.yaml` | a second teacher of six artists, SD3's transformer, on the first one's latents |
 | `paper.yaml` | Stable Diffusion v1.4, LAION and MS-COCO, on GPUs |
 | `sd21.yaml`, `sdxl.yaml`, `sd3.yaml` | the same with another teacher, after `paper.yaml` |
+| `along.yaml`, `curve.yaml` | trainings scored on the way: was it long enough, and how long should it be? |
 | `faster.yaml` | students that are made to draw in few steps, with three seeds |
 | `experiments.yaml`, `paper_experiments.yaml` | the runs, and the tables and figures that name them |
 | `claims.yaml` | what the paper claims of the runs and what we ask of them, on which the report computes verdicts |
