@@ -243,8 +243,7 @@ def test_in_the_full_grid_claims_have_their_seeds() -> None:
     table4 = {row.run for row in experiments.tables["table4"].rows if row.run in experiments.runs}
     scored = [*experiments.runs, *experiments.more]
     assert {run for run in scored if full.seeds_of(run) == [0, 1, 2, 3, 4]} == claimed | {
-        "seen-plain-random",
-        "seen-rc-animals-random",
+        *("seen-plain-random", "seen-rc-animals-random", "p-linear", "half-trajectories-linear")
     }
     assert {run for run in scored if len(full.seeds_of(run)) >= 3} == claimed | asked | table4
     default = experiments.of_grid("default")
