@@ -15,7 +15,8 @@ from tiny_pipelines import sd3
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.seeding import normal
-from randcond.method.noise_level import equivalent_timesteps, stable_diffusion_log_snr
+from randcond.method.conditioning import Exponential
+from randcond.method.noise_level import equivalent_timesteps, share_of, stable_diffusion_log_snr
 from randcond.students.distil import save_pipeline
 from randcond.teachers.families import FAMILIES, denoiser_folder, family_of
 from randcond.teachers.pipelines import decode, draw_latents, encode_images, load_pipeline, teacher_of
@@ -171,6 +172,12 @@ def test_a_flows_noise_levels(flow: Teacher) -> None:
     assert ((plain.log_snr - flow.log_snr)[:-1] - 2 * math.log(3)).abs().max() < 2e-3
     # p is asked at Stable Diffusion's timesteps of the same log-SNR
     asked = equivalent_timesteps(flow.log_snr)
+    # the same p(t) swaps more where there is more noise
+    p = Exponential.of_share(0.35)
+    assert share_of(p, stable_diffusion_log_snr()) == pytest.approx(0.35, abs=1e-6)
+    independent = [math.exp(-p.rate * (1 - float(t) / 1000)) for t in asked]
+    assert share_of(p, flow.log_snr) == pytest.approx(sum(independent) / 1000, abs=1e-6)
+    assert share_of(p, flow.log_snr) > 0.45 > 0.35 > share_of(p, plain.log_snr)
     assert asked[-1] == 999
     at = stable_diffusion_log_snr()[asked[500].round().long()]
     assert abs(float(at - flow.log_snr[500])) < 0.01

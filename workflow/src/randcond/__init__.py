@@ -23,10 +23,11 @@ _PUBLIC = {
     **dict.fromkeys(("build_student", "feature_pairs"), "method.student"),
     "Trajectories": "method.trajectories",
     **dict.fromkeys(("Phases", "consistency_loss"), "method.consistency"),
-    "DDIM": "teachers.solvers",
+    "first_order": "method.inherit",
+    **dict.fromkeys(("DDIM", "Euler"), "teachers.solvers"),
     "Measured": "method.measured",
     "Sensitivity": "method.curve",
-    "equivalent_timesteps": "method.noise_level",
+    **dict.fromkeys(("equivalent_timesteps", "share_of"), "method.noise_level"),
     "measure_sensitivity": "method.sensitivity",
 }
 __all__ = sorted(_PUBLIC)

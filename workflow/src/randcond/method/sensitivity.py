@@ -25,7 +25,7 @@ _TRIES = 1000
 
 
 class NoisePredictor(Protocol):
-    """What is asked of a teacher: see :class:`randcond.teachers.stable_diffusion.Teacher`."""
+    """What is asked of a teacher: see :class:`randcond.teachers.teacher.Teacher`."""
 
     @property
     def log_snr(self) -> torch.Tensor: ...
@@ -48,10 +48,10 @@ def measure_sensitivity(
     seed: int = 0,
     batch: int = 64,
 ) -> Sensitivity:
-    """KL_t of a Stable Diffusion pipeline, which is frozen for it.
+    """KL_t of a teacher of any family, which is frozen for it.
 
     Args:
-        pipeline: The teacher; predicts noise or v.
+        pipeline: The teacher; predicts noise, v or a flow's velocity.
         latents: Scaled latents of images, (n, channels, h, w): samples of q(.|c) of their texts.
         texts: Their texts, n.
         pool: C, of which the other texts are drawn.

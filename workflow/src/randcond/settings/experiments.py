@@ -80,10 +80,10 @@ class Run(Section):
     """The teacher's images, or real ones, which add the denoising loss on pairs that were not swapped; augmented is as
     BK-SDM takes them: resized bilinearly, mirrored half of the time, encoded by a sample of the posterior."""
     random_conditioning: Annotated[dict[str, Any] | None, AfterValidator(_valid_probability)] = None
-    """p(t): its kind and its share, the part of texts that are swapped on average, e.g. ``{kind: exponential, share:
-    0.35}``, or the kind's own parameters, as ``rate: 5.0`` of the paper; none: no random conditioning. Kinds: constant
-    (p), exponential and two-sided-exponential (rate), sigmoid (rate, centre), linear (slope), parabola (scale), and
-    measured, from the teacher, by its share alone."""
+    """p(t): its kind and its share, the part of texts that are swapped on average on Stable Diffusion's schedule, e.g.
+    ``{kind: exponential, share: 0.35}``, or the kind's own parameters, as ``rate: 5.0`` of the paper; none: no random
+    conditioning. Kinds: constant (p), exponential and two-sided-exponential (rate), sigmoid (rate, centre), linear
+    (slope), parabola (scale), and measured, from the teacher, by its share alone."""
     trajectories: Trajectories | None = None
     """Pairs off the teacher's own trajectories, e.g. ``{share: 0.5}``; none: all pairs are D's."""
     texts: list[Literal["unseen", "pool", "llm"]] = []

@@ -24,6 +24,7 @@ from randcond.jobs.stage import device, run_stage, set_threads
 from randcond.method.conditioning import TRAIN_TIMESTEPS, probability
 from randcond.method.curve import Sensitivity
 from randcond.method.losses import DistillationLoss
+from randcond.method.noise_level import share_of
 from randcond.method.student import build_student, count_parameters, feature_pairs
 from randcond.method.trajectories import Trajectories
 from randcond.students.data import Pairs, load_data
@@ -66,6 +67,8 @@ def distil(arguments: argparse.Namespace) -> None:
         "%s: %s parameters, D has %d pairs, C %d texts, %d steps",
         *(arguments.name, f"{count_parameters(loss.student):,}", len(pairs), len(pool), recipe.steps),
     )
+    if p is not None:
+        log.info("%s: p(t) swaps %.1f%% of D's texts", arguments.name, 100 * share_of(p, teacher.log_snr))
     data = [arguments.prompts, *arguments.latents, *filter(None, (arguments.pool, arguments.sensitivity))]
     checkpoint = Checkpoint(
         arguments.checkpoint,
