@@ -231,14 +231,14 @@ def test_bad_lists(change: dict, named: str, tmp_path: Path) -> None:
 
 
 def test_assets_are_asked_for_without_a_download(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    server.files = {"/a": b"12345", "/b": b"123", "/big": b"0" * 4000}
-    urls = {"a": ["/a", "/b", "/gone"], "big": ["/big"], "far": []}
+    server.files = {"/a": b"12345", "/b": b"123", "/big": b"0" * 4000, "/small": b"0" * 400, "/right": b"0" * 1000}
+    urls = {"a": ["/a", "/b", "/gone"], "big": ["/big"], "small": ["/small"], "right": ["/right"]}
     assets = {
         name: Asset.model_validate(
             {"gigabytes": 1e-6, "licence": "none",
              "files": [{"path": f"f{path[1:]}", "url": server.url + path} for path in paths]}
         )
-        for name, paths in urls.items() if paths
+        for name, paths in urls.items()
     }  # fmt: skip
     assets["far"] = Asset.model_validate(
         {"gigabytes": 1.0, "licence": "none", "files": [{"path": "x", "url": "http://127.0.0.1:1/x"}]}
@@ -251,7 +251,9 @@ def test_assets_are_asked_for_without_a_download(server: Server, tmp_path: Path,
     assert found["a", "fb"].trouble == "of another size than when it was fetched"
     assert found["a", "fgone"].trouble == "gone (404)"
     assert found["big", "fbig"].trouble == ""
-    assert found["big", "all"].trouble.startswith("0.0 GB, the list says")
+    for name in ("big", "small"):
+        assert found[name, "all"].trouble.startswith("0.0 GB, the list says")
+    assert ("right", "all") not in found
     assert found["far", "x"].trouble.startswith("not reached")
     assert len(table(list(found.values())).splitlines()) == 1 + len(found)
     assert {one.method for one in server.asked} == {"HEAD"}
@@ -259,6 +261,6 @@ def test_assets_are_asked_for_without_a_download(server: Server, tmp_path: Path,
 
 def test_a_repository_is_asked_for(hub: Server, tmp_path: Path) -> None:
     hub.files = {"/some/model/resolve/main/config.json": b"{}"}
-    values = {"repository": "some/model", "gigabytes": 1.0, "licence": "none", "files": [{"path": "config.json"}]}
+    values = {"repository": "some/model", "gigabytes": 2e-9, "licence": "none", "files": [{"path": "config.json"}]}
     (one,) = check({"model": Asset.model_validate(values)}, tmp_path / "none.json")
     assert (one.bytes, one.trouble) == (2, "")

@@ -172,6 +172,20 @@ def test_imports_run_downwards() -> None:
                 assert other == room or FLOORS[other] < FLOORS[room], f"{file}: {room} imports {other}"
 
 
+def test_architecture_names_every_room_and_its_floor() -> None:
+    rows = re.findall(r"^\| (\d) \| (.+?) \|", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    found = [(room, int(floor)) for floor, rooms in rows for room in re.findall(r"`(\w+)/`", rooms)]
+    assert sorted(found) == sorted(FLOORS.items())
+
+
+def test_the_papers_idea_needs_no_machinery() -> None:
+    # p(t) and the swap load in no more than torch; the losses and students in what a training script has anyway
+    code = "import sys; from randcond import recondition, Exponential; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {name.split(".")[1] for name in loaded if name.startswith("randcond.")} <= {"jobs", "method"}
+    assert not {"diffusers", "transformers", "accelerate", "snakemake", "pandas"} & set(loaded)
+
+
 def test_a_stage_has_one_name_in_three_places() -> None:
     rules = ROOT / "workflow/rules"
     rooms = (

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shlex
 
 import pytest
@@ -83,6 +84,17 @@ def run_of(words: list[str]) -> str:
 
 def test_all_of_it(paper: str) -> None:
     assert jobs(paper) == JOBS | ALONG
+
+
+def test_the_two_snakefiles_are_one_workflow(checkout: Checkout, smoke: str) -> None:
+    assert jobs(dry_run(checkout, "-s", "workflow/Snakefile", "--configfile", "config/smoke.yaml")) == jobs(smoke)
+
+
+def test_what_scoring_needs_is_read_before_anything_is_rendered(paper: str) -> None:
+    renders = re.findall(r"^rule render:\n    input: (.+)$", paper, re.MULTILINE)
+    assert len(renders) == JOBS["render"]
+    for inputs in renders:
+        assert {"results/paper/scores/evaluators.json", "results/paper/samples/real.zip"} <= set(inputs.split(", "))
 
 
 def test_the_full_grid(checkout: Checkout) -> None:

@@ -110,10 +110,15 @@ def files_of(*folders):
 
 
 def checked():
-    """Worlds that load large models of others to score with do it once before anything is rendered.
+    """What scoring needs of others, its large models and photos, is read once before anything is rendered.
 
     `ancient`: what the check finds has no part in the images; it only comes first."""
-    return ancient(f"{OUT}/scores/evaluators.json") if CONFIG.inception else []
+    photos = [f"{OUT}/samples/real.zip"] if CONFIG.world == "paper" else []
+    return (
+        [ancient(file) for file in (f"{OUT}/scores/evaluators.json", *photos)]
+        if CONFIG.inception
+        else []
+    )
 
 
 def draw_of(seed):

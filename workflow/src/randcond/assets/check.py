@@ -51,9 +51,9 @@ def check(assets: dict[str, Asset], lock: Path) -> list[Found]:
                 trouble = "of another size than when it was fetched"
             found.append(Found(name, file.path, size, recorded, trouble))
         together = [one.bytes for one in found if one.asset == name]
-        if None not in together and sum(map(int, filter(None, together))) > asset.most_bytes:
-            total = sum(map(int, filter(None, together))) / 1e9
-            found.append(Found(name, "all", None, None, f"{total:.1f} GB, the list says {asset.gigabytes:g}"))
+        total = sum(size for size in together if size is not None)
+        if None not in together and not asset.least_bytes <= total <= asset.most_bytes:
+            found.append(Found(name, "all", None, None, f"{total / 1e9:.1f} GB, the list says {asset.gigabytes:g}"))
     return found
 
 

@@ -63,6 +63,11 @@ class Asset(Section):
         """More than this cannot be what the list means."""
         return int(FAR_OFF * 1e9 * self.gigabytes)
 
+    @property
+    def least_bytes(self) -> int:
+        """Nor can less than this."""
+        return int(1e9 * self.gigabytes / FAR_OFF)
+
     @model_validator(mode="after")
     def _has_a_place(self) -> "Asset":
         for file in self.files:
