@@ -9,6 +9,7 @@ name it.
 """
 
 import argparse
+import copy
 import hashlib
 import json
 import os
@@ -77,33 +78,74 @@ def losses() -> dict[str, list[dict[str, float]]]:
 
 def _problems() -> Iterator[tuple[str, tuple[torch.nn.Module, float]]]:
     yield from _students()
+    yield "student made faster", (_made_faster(), 1e-4)
     yield from _parts_of_a_teacher()
+    yield "denoiser, a flow's", (_flow(), 1e-3)
     yield from _digits()
 
 
 def _students() -> Iterator[tuple[str, tuple[torch.nn.Module, float]]]:
     from randcond.method.conditioning import probability
-    from randcond.students.distil import load_teacher, student_and_loss
+    from randcond.students.distil import load_teacher, student_and_loss, trajectories
     from randcond.students.problem import Distillation
-    from randcond.worlds import emoji
 
-    texts = [caption.text for caption in emoji.captions()[::37]]
+    texts = _texts()
     runs = {
         "copied": {"student": "b-base", "init": "copied"},
         "copied, real images": {"student": "b-base", "init": "copied", "images": "real"},
         "random": {"student": "b-small", "init": "random"},
         "a level less": {"student": "b-tiny", "init": "copied"},
         "narrower": {"student": "c-base", "init": "random"},
+        "narrower, inherited": {"student": "c-base", "init": "inherited", "importance": "norm"},
+        "authors' features": {"student": "b-tiny", "init": "copied", "features": "authors"},
+        "relative features": {"student": "b-base", "init": "copied", "relative_features": True},
+        "trajectories": {"student": "b-base", "init": "copied", "trajectories": dict(bank=4, stride=200)},
     }
     for name, run in runs.items():
         teacher = load_teacher(ASSETS / "teacher", torch.device("cpu"))
-        recipe = SimpleNamespace(mixed_precision="no", gradient_checkpointing=False)
+        recipe = SimpleNamespace(mixed_precision="no", gradient_checkpointing=False, batch=BATCH, null_text=0.1)
         loss = student_and_loss(
             teacher, {"images": "rendered", "features": "blocks", "relative_features": False} | run, 0, recipe
         )
         p = probability({"kind": "exponential", "rate": 5.0}) if name != "narrower" else None
         pairs = _Pairs(texts, teacher.latent_shape)
-        yield f"student, {name}", (Distillation(loss, teacher, pairs, texts, p, 0.1, BATCH, 0), 1e-3)
+        own_way = {"share": 0.5, "guidance": 1.0} | run["trajectories"] if "trajectories" in run else None
+        bank = trajectories(own_way, teacher, texts, recipe, 0)
+        yield f"student, {name}", (Distillation(loss, teacher, pairs, texts, p, 0.1, BATCH, 0, *bank), 1e-3)
+
+
+def _texts() -> list[str]:
+    from randcond.worlds import emoji
+
+    return [caption.text for caption in emoji.captions()[::37]]
+
+
+def _made_faster() -> torch.nn.Module:
+    from randcond.faster.problem import Consistency
+    from randcond.method.conditioning import Exponential
+    from randcond.method.consistency import Phases
+    from randcond.students.distil import load_teacher
+
+    teacher, texts = load_teacher(ASSETS / "teacher", torch.device("cpu")), _texts()
+    student = copy.deepcopy(teacher.denoiser).requires_grad_(True).train()
+    pairs = _Pairs(texts, teacher.latent_shape)
+    return Consistency(student, teacher, pairs, texts, Exponential(), Phases(24, 4), 2.0, BATCH, 0)
+
+
+def _flow() -> torch.nn.Module:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    from randcond.make_teacher.flow import FlowProblem, build_transformer
+
+    torch.manual_seed(0)
+    conditions = {
+        "encoder_hidden_states": torch.stack([normal((16, 64), 8, i) for i in range(9)]),
+        "pooled_projections": torch.stack([normal((32,), 10, i) for i in range(9)]),
+    }
+    latents = torch.stack([normal((4, 8, 8), 9, i) for i in range(8)])
+    transformer = build_transformer(8, 4, 64, 32, blocks=2, heads=2)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+    return FlowProblem(transformer, latents, torch.arange(8)[:, None], conditions, scheduler, BATCH, 4)
 
 
 class _Pairs:
@@ -121,7 +163,7 @@ class _Pairs:
     def variation(self, step: int, size: int) -> None:
         return None
 
-    def latents(self, rows: list[int], variation: None) -> torch.Tensor:
+    def latents(self, rows: list[int], variation: None = None) -> torch.Tensor:
         return self._latents[rows]
 
 
