@@ -5,6 +5,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 UNIT = $(addprefix unit-,a-c d-f g-m n-r s-z)
 WORKFLOW = $(addprefix workflow-,o-z a-n)
+# the folder in results/: as the last configuration file that names it has it
+NAME ?= $(or $(if $(CONFIG),$(shell sed -n 's/^name: *\([^ #]*\).*/\1/p' $(CONFIG) | tail -1)),artists)
 
 .PHONY: draw model demo export reproduce smoke test test-all unit $(UNIT) workflow $(WORKFLOW) lint format schema report pdf compare teacher record restore share provenance plan assets-check rehearse clean
 
@@ -15,7 +17,7 @@ draw: .venv/ready  ## one picture: make draw PROMPT="a tiger on a red background
 
 model: .venv/ready  ## a student to hand on, with a model card: make model RUN=seen-rc-pool [SEED=0]
 	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG)) -- \
-		results/$(or $(NAME),artists)/models/$(or $(RUN),$(error say which: make model RUN=...))/$(or $(SEED),0)
+		results/$(NAME)/models/$(or $(RUN),$(error say which: make model RUN=...))$(if $(findstring /,$(RUN)),,/$(or $(SEED),0))
 
 demo: .venv-demo/ready  ## a page at 127.0.0.1 on which teacher and students draw; its packages beside .venv
 	@.venv-demo/bin/python -m randcond.models.demo $(if $(CONFIG),--configfile $(CONFIG))
@@ -74,7 +76,7 @@ pdf: .venv/ready  ## the report as PDF, by an installed Chromium, Chrome or Edge
 	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG)) -- pdf
 
 compare: .venv/ready  ## two runs side by side: make compare A=seen-plain B=seen-rc-animals
-	@python -m randcond.report.compare results/$(or $(NAME),artists) $(A) $(B)
+	@python -m randcond.report.compare results/$(NAME) $(A) $(B)
 
 teacher: .venv/ready  ## train the shipped teacher and evaluator from nothing, some hours
 	snakemake --cores all --configfile $(or $(CONFIG),config/artists-teacher.yaml) -- teacher

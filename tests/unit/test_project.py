@@ -178,6 +178,21 @@ def test_architecture_names_every_room_and_its_floor() -> None:
     assert sorted(found) == sorted(FLOORS.items())
 
 
+@pytest.mark.parametrize(
+    ("asked", "folder"),
+    [
+        (["RUN=a"], "artists/models/a/0"),
+        (["RUN=a/3"], "artists/models/a/3"),
+        (["RUN=a", "SEED=2", "CONFIG=config/full.yaml"], "artists/models/a/2"),
+        (["RUN=a", "CONFIG=config/emoji.yaml config/own_sd.yaml"], "own-sd/models/a/0"),
+        (["RUN=a", "CONFIG=config/own_sd.yaml", "NAME=mine"], "mine/models/a/0"),
+    ],
+)
+def test_make_model_knows_where(asked: list[str], folder: str) -> None:
+    said = subprocess.run(["make", "-n", "model", *asked], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert f"results/{folder}" in said.split()
+
+
 def test_the_papers_idea_needs_no_machinery() -> None:
     # p(t) and the swap load in no more than torch; the losses and students in what a training script has anyway
     code = "import sys; from randcond import recondition, Exponential; print(*sys.modules)"
