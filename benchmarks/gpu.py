@@ -20,9 +20,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import open_clip
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torchvision.models import inception_v3
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import write_json
@@ -163,6 +165,26 @@ def drawing_speed(precision: str, batch: int, rehearsed: bool, device: torch.dev
     return line | {"latents_a_second": batch / rendered, "images_a_second": batch / sampled}
 
 
+@torch.no_grad()
+def scoring_speed(batch: int, rehearsed: bool, device: torch.device) -> dict:
+    """Images a second of the paper world's two evaluators, with random weights: CLIP's image tower, and Inception."""
+    made = {
+        "clip": open_clip.create_model("ViT-S-32" if rehearsed else "ViT-g-14"),
+        "inception": inception_v3(weights=None, init_weights=False),
+    }
+    speeds = {}
+    for name, (model, side) in zip(made, ((made["clip"].encode_image, 224), (made["inception"], 299)), strict=True):
+        made[name].to(device).eval()
+        images = torch.rand(batch, 3, side, side, device=device)
+        seconds = []
+        for _ in range(UNCOUNTED + 1):
+            start = time.perf_counter()
+            float(model(images).sum())  # the number waits for the card
+            seconds.append(time.perf_counter() - start)
+        speeds[f"{name}_images_a_second"] = batch / seconds[-1]
+    return {"batch": batch} | speeds
+
+
 def same_twice(precision: str, folder: Path, rehearsed: bool, device: torch.device) -> dict:
     """Are two runs equal to the bit, and a resumed one equal to an uninterrupted one?"""
     setting, batch = Setting(precision=precision), 2
@@ -194,7 +216,8 @@ def measure(rehearsed: bool, batch: int, steps: int) -> dict[str, Any]:
         training = [step_speed(one, batch, steps, folder, rehearsed, device) for one in asked]
         drawing = [drawing_speed(p, batch, rehearsed, device) for p in (["no"] if rehearsed else ["fp16", "bf16"])]
         twice = [same_twice(p, folder, rehearsed, device) for p in (["no"] if rehearsed else ["no", "fp16", "bf16"])]
-    found = {"training": training, "drawing": drawing, "twice": twice}
+    scoring = scoring_speed(2 if rehearsed else 64, rehearsed, device)
+    found = {"training": training, "drawing": drawing, "scoring": scoring, "twice": twice}
     if rehearsed:
         return found
     card = torch.cuda.get_device_properties(0)

@@ -28,6 +28,7 @@ def test_rehearsed() -> None:
     assert [line["precision"] for line in found["training"]] == ["bf16", "fp16"]
     assert found["training"][0]["pairs_a_second"] > 0
     assert found["drawing"][0]["finite"]
+    assert min(found["scoring"][f"{name}_images_a_second"] for name in ("clip", "inception")) > 0
     (twice,) = found["twice"]
     assert twice["two_runs_equal"]
     assert twice["resumed_equal"]
