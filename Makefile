@@ -8,7 +8,7 @@ WORKFLOW = $(addprefix workflow-,o-z a-n)
 # the folder in results/: as the last configuration file that names it has it
 NAME ?= $(or $(if $(CONFIG),$(shell sed -n 's/^name: *\([^ #]*\).*/\1/p' $(CONFIG) | tail -1)),artists)
 
-.PHONY: draw model demo export reproduce smoke test test-all unit $(UNIT) workflow $(WORKFLOW) lint format schema report pdf compare teacher record restore share provenance plan assets-check rehearse clean
+.PHONY: draw model demo export reproduce smoke test test-all unit $(UNIT) workflow $(WORKFLOW) lint format schema report pdf entry compare teacher record restore share provenance plan assets-check rehearse clean
 
 # By the environment, to which make exports them, so that no quote in a prompt reaches the shell.
 draw: .venv/ready  ## one picture: make draw PROMPT="a tiger on a red background" [RUN=seen-rc-pool] [SEED=1]
@@ -74,6 +74,9 @@ report: .venv/ready  ## the report; what its scores lack is made first
 
 pdf: .venv/ready  ## the report as PDF, by an installed Chromium, Chrome or Edge
 	snakemake --cores all $(if $(CONFIG),--configfile $(CONFIG)) -- pdf
+
+entry: .venv/ready  ## docs/index.html anew, from the reports that docs/reports.yaml names
+	@python -m randcond.report.entry --log results/entry.log
 
 compare: .venv/ready  ## two runs side by side: make compare A=seen-plain B=seen-rc-animals
 	@python -m randcond.report.compare results/$(NAME) $(A) $(B)
