@@ -1,7 +1,6 @@
 """Figure 3: pairs, noise up to t, denoising from there, verdicts and their shares."""
 
 import itertools
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,16 +9,17 @@ import pandas as pd
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from tiny_pipelines import every_family
 
 from randcond.figures import swapped_condition
 from randcond.figures.swapped_condition import (
-    denoise_from,
+    denoise,
     differences,
+    draw_clean,
     draw_pairs,
     guidances,
-    image_to_image,
-    load_teacher,
     measure,
+    noised_to,
     score,
     shares,
     timesteps_of,
@@ -28,18 +28,15 @@ from randcond.figures.swapped_condition import (
 from randcond.figures.swapped_pictures import VERDICTS, draw_shares, draw_strip
 from randcond.jobs.errors import UserError
 from randcond.jobs.seeding import generator
+from randcond.method.conditioning import Exponential
+from randcond.method.noise_level import equivalent_timesteps
 from randcond.scores.evaluator import Evaluator
 from randcond.scores.names import load_naming
+from randcond.teachers.pipelines import draw_latents
+from randcond.teachers.teacher import Teacher
 from randcond.worlds import drawings, emoji, load_captions, meanings
 
 SETTINGS = {"steps": 4, "guidance_scale": 2.0, "pairs": 3}
-
-
-@pytest.fixture
-def pipeline(pipeline_folder: Path) -> Any:
-    return load_teacher(pipeline_folder)
-
-
 CAPTIONS = emoji.captions()
 
 
@@ -51,34 +48,54 @@ def test_pairs_share_nothing_and_depend_on_their_number() -> None:
     assert len({pair.image.concept for pair in pairs}) > 20
 
 
-def test_grid_of_timesteps_is_the_samplers(pipeline: Any) -> None:
-    timesteps = timesteps_of(image_to_image(pipeline), 20)
-    assert len(timesteps) == 21 and timesteps == sorted(set(timesteps))
-    assert timesteps[:3] == [0, 1, 51] and timesteps[-1] == 951
+@pytest.mark.parametrize("steps", [4, 20, 30])
+def test_grid_of_timesteps_is_the_samplers(teacher: Teacher, steps: int) -> None:
+    scheduler = DDIMScheduler.from_config(teacher.pipeline.scheduler.config)
+    scheduler.set_timesteps(steps)
+    assert timesteps_of(steps) == [0, *reversed(scheduler.timesteps.tolist())]
+    assert timesteps_of(20)[:3] == [0, 1, 51] and timesteps_of(20)[-1] == 951
 
 
-@pytest.mark.parametrize(("level", "channels"), [(1, 4), (2, 4), (4, 4), (2, 8)])
-def test_noise_is_added_up_to_t(pipeline: Any, monkeypatch: pytest.MonkeyPatch, level: int, channels: int) -> None:
-    pipeline.vae.register_to_config(latent_channels=channels)
-    changed = image_to_image(pipeline)
-    asked = []
+def test_images_are_drawn_as_by_diffusers_ddim(teacher: Teacher) -> None:
+    texts = ["a tiger", "a red bus"]
+    found = draw_clean(teacher, teacher.encode(texts), 5, 3, timesteps_of(4), 2.0)
+    teacher.pipeline.scheduler = DDIMScheduler.from_config(teacher.pipeline.scheduler.config, clip_sample=False)
+    torch.testing.assert_close(found, draw_latents(teacher.pipeline, texts, 5, 3, 4, 2.0), rtol=1e-4, atol=1e-4)
 
-    def no_noise(noised: torch.Tensor, timestep: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
-        asked.append(int(timestep))
-        return (torch.zeros_like(noised),)
 
-    monkeypatch.setattr(changed.unet, "forward", no_noise)
-    latents = torch.randn(2, channels, 8, 8, generator=torch.Generator().manual_seed(0))
-    found = denoise_from(changed, latents, ["a", "b"], level, 4, 2.0, seed=9, first=5)
-    timesteps = timesteps_of(changed, 4)
-    assert asked == timesteps[level:0:-1]
-    # a network that sees no noise leaves DDIM nothing to do but scale
-    scheduler = pipeline.scheduler
-    assert isinstance(scheduler, DDIMScheduler) and not scheduler.config["clip_sample"]
-    kept, final = scheduler.alphas_cumprod[timesteps[level]], scheduler.final_alpha_cumprod
-    noise = torch.stack([torch.randn(channels, 8, 8, generator=generator(9, 1, 5 + i)) for i in range(2)])
-    expected = (kept.sqrt() * latents + (1 - kept).sqrt() * noise) * (final / kept).sqrt()
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+@every_family
+@pytest.mark.parametrize("level", [1, 2, 4])
+def test_an_image_is_gone_on_with_from_t(teacher: Teacher, monkeypatch: pytest.MonkeyPatch, level: int) -> None:
+    timesteps, count, asked = timesteps_of(4), 2, []
+    latents = torch.randn(count, *teacher.latent_shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.stack([torch.randn(teacher.latent_shape, generator=generator(9, 1, 5 + i)) for i in range(count)])
+
+    def all_knowing(denoiser: Any, states: torch.Tensor, at: torch.Tensor, conditions: Any) -> torch.Tensor:
+        torch.testing.assert_close(states, teacher.add_noise(latents, noise, at), rtol=1e-3, atol=1e-3)
+        asked.extend(at.unique().tolist())
+        return teacher.target(latents, noise, at)
+
+    monkeypatch.setattr(teacher, "predict", all_knowing)
+    noised = noised_to(teacher, latents, timesteps[level], 9, 5)
+    found = denoise(teacher, noised, teacher.encode(["a", "b"]), timesteps[: level + 1], 2.0)
+    # with guidance each is asked twice; who knows image and noise goes straight back to the image
+    assert asked == [t for t in timesteps[level:0:-1] for _ in range(2)]
+    torch.testing.assert_close(found, teacher.add_noise(latents, noise, torch.zeros(2).long()), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found, latents, rtol=0.2, atol=0.2)
+
+
+@every_family
+def test_text_and_guidance_matter(teacher: Teacher) -> None:
+    latents, timesteps = torch.zeros(1, *teacher.latent_shape), timesteps_of(4)
+    noised = noised_to(teacher, latents, timesteps[-1], 0, 0)
+
+    def gone_on(text: str, guidance: float) -> torch.Tensor:
+        return denoise(teacher, noised, teacher.encode([text]), timesteps, guidance)
+
+    assert not torch.equal(gone_on("a tiger", 1.0), gone_on("a tiger", 5.0))
+    assert not torch.equal(gone_on("a tiger", 5.0), gone_on("a bus", 5.0))
+    # away from the empty text there is nothing to guide the empty text to
+    torch.testing.assert_close(gone_on("", 1.0), gone_on("", 5.0), rtol=1e-3, atol=1e-3)
 
 
 def test_verdicts_name_the_image_the_condition_or_neither() -> None:
@@ -122,7 +139,8 @@ def test_other_worlds_name_nothing() -> None:
         load_naming("own")
 
 
-def test_every_pair_is_judged_at_every_timestep(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@every_family
+def test_every_pair_is_judged_at_every_timestep(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(swapped_condition, "BATCH", 2)
     asked: list[int] = []
 
@@ -130,14 +148,15 @@ def test_every_pair_is_judged_at_every_timestep(pipeline: Any, monkeypatch: pyte
         asked.append(len(images))
         return [("nothing", None)] * len(images)
 
-    found, pictures = measure(pipeline, nothing, CAPTIONS, 0, SETTINGS)
+    found, pictures = measure(teacher, nothing, CAPTIONS, 0, SETTINGS)
     assert asked == [2] * 10 + [1] * 10
     assert set(found["verdict"]) == {VERDICTS[2]} and set(found["guidance"]) == {2.0, 1.0}
     assert found.groupby(["guidance", "t"])["pair"].apply(list).tolist() == [[0, 1, 2]] * 10
     assert sorted(pictures) == [0, 1, 251, 501, 751]
+    # an image that is not finite would have ended it
     assert all(images.shape == (2, 3, 32, 32) and images.dtype == torch.uint8 for images in pictures.values())
     assert not torch.equal(pictures[0], pictures[751])
-    again, same = measure(pipeline, nothing, CAPTIONS, 0, SETTINGS)
+    again, same = measure(teacher, nothing, CAPTIONS, 0, SETTINGS)
     assert found.equals(again) and all(torch.equal(pictures[t], same[t]) for t in pictures)
     assert len(draw_strip(found, pictures).axes) == 2 * 5
 
@@ -147,35 +166,49 @@ def test_samples_without_guidance_are_judged_once() -> None:
     assert guidances({"guidance_scale": 4.0}) == [4.0, 1.0]
 
 
-def test_pictures_shown_are_those_with_guidance(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_shown_are_those_with_guidance(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
 
     def drawn(*arguments: Any) -> torch.Tensor:
-        asked.append(arguments[5])
-        return torch.full((2, 4, 8, 8), 1.0 - arguments[5])
+        asked.append(arguments[4])
+        return torch.full((2, 4, 8, 8), 1.0 - arguments[4])
 
-    monkeypatch.setattr(swapped_condition, "denoise_from", drawn)
+    monkeypatch.setattr(swapped_condition, "denoise", drawn)
     monkeypatch.setattr(swapped_condition, "decode", lambda _, latents: (latents[:, :3] * -50).to(torch.uint8))
     nothing = [("nothing", None)] * 2
-    _, pictures = measure(pipeline, lambda images: nothing, CAPTIONS, 0, SETTINGS | {"pairs": 2})
-    assert asked == [2.0, 1.0] * 4
-    assert all((pictures[t] == 50).all() for t in (1, 251, 501, 751))
+    _, pictures = measure(teacher, lambda images: nothing, CAPTIONS, 0, SETTINGS | {"pairs": 2})
+    assert asked == [2.0, *[2.0, 1.0] * 4]  # the images first
+    assert all((pictures[t] == 50).all() for t in (0, 1, 251, 501, 751))
 
 
-def test_differences_are_those_of_the_two_predictions(pipeline: Any) -> None:
-    found = differences(pipeline, CAPTIONS, 5, SETTINGS)
-    assert sorted(found["t"].unique()) == [1, 251, 501, 751] and (found["difference"] > 0).all()
-    # the second pair at t = 501, by diffusers alone
+@every_family
+def test_differences_are_those_of_the_two_predictions(teacher: Teacher) -> None:
+    found = differences(teacher, CAPTIONS, 5, SETTINGS)
+    assert sorted(found["t"].unique()) == [1, 251, 501, 751]
+    assert np.isfinite(found["difference"]).all() and (found["difference"] > 0).all()
+    # the second pair at t = 501, alone
     pair = draw_pairs(CAPTIONS, 2, 5)[1]
-    clean = swapped_condition.draw_latents(pipeline, [pair.image.text], 1, 5, 4, 2.0)
+    own, other = (teacher.encode([side.text]) for side in pair)
+    clean = draw_clean(teacher, own, 1, 5, timesteps_of(4), 2.0)
     noise, t = torch.randn(clean.shape[1:], generator=generator(5, 1, 1))[None], torch.tensor([501])
-    noised = pipeline.scheduler.add_noise(clean, noise, t)
+    noised = teacher.add_noise(clean, noise, t)
     with torch.no_grad():
-        one, other = (
-            pipeline.unet(noised, t, pipeline.encode_prompt(side.text, "cpu", 1, False)[0]).sample for side in pair
-        )
+        one, another = (teacher.predict_noise(noised, t, condition) for condition in (own, other))
     chosen = found[(found["t"] == 501) & (found["pair"] == 1)]
-    assert chosen["difference"].item() == pytest.approx(((one - other) ** 2).mean().item(), rel=1e-4)
+    assert chosen["difference"].item() == pytest.approx(((one - another) ** 2).mean().item(), rel=1e-3)
+
+
+@every_family
+def test_p_is_drawn_at_the_teachers_noise_levels(teacher: Teacher) -> None:
+    verdicts = pd.DataFrame(
+        [(0, 1.0, 0, t, VERDICTS[0]) for t in (1, 951)], columns=["seed", "guidance", "pair", "t", "verdict"]
+    )
+    differing = pd.DataFrame([(0, 0, t, 0.1) for t in (1, 951)], columns=["seed", "pair", "t", "difference"])
+    figure = draw_shares(shares(verdicts), differing, 1, equivalent_timesteps(teacher.log_snr))
+    drawn = figure.axes[0].lines[-1].get_ydata()
+    for t in (0, 500, 999):
+        asked = equivalent_timesteps(teacher.log_snr[t : t + 1])
+        assert drawn[t] == pytest.approx(100 * float(Exponential(5.0)(asked)), rel=1e-5)
 
 
 def test_shares_and_scores() -> None:
@@ -208,6 +241,6 @@ def test_shares_and_scores() -> None:
     assert late == {("no guidance", 0): 0.6, ("no guidance", 1): 0.6, ("", 0): 0.0, ("", 1): 0.0}
     apart = {(one.seed, one.t): one.value for one in scores if one.metric == "difference"}
     assert apart == pytest.approx({(0, 1): 1.2, (0, 900): 900.2, (1, 1): 1.2, (1, 900): 900.2})
-    figure = draw_shares(shares(verdicts), differing, 10)
+    figure = draw_shares(shares(verdicts), differing, 10, torch.arange(1000))
     assert [len(axes.lines) for axes in figure.axes] == [4, 4, 1]
     assert [axes.get_title() for axes in figure.axes[:2]] == ["guidance 4", "no guidance"]

@@ -17,18 +17,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
-from diffusers.utils.torch_utils import randn_tensor
 from scipy.stats import binomtest
 
 from randcond.figures.output import FigureScore, write_figure
 from randcond.figures.swapped_pictures import STRIP_ROWS, VERDICTS, draw_shares, draw_strip
 from randcond.jobs.progress import Progress
-from randcond.jobs.seeding import generator, numpy_generator
+from randcond.jobs.seeding import normal, numpy_generator
 from randcond.jobs.stage import run_stage, set_threads
+from randcond.method.conditioning import TRAIN_TIMESTEPS
+from randcond.method.consistency import guided
+from randcond.method.noise_level import equivalent_timesteps
 from randcond.scores.evaluator import Evaluator
 from randcond.scores.names import Naming, load_naming
-from randcond.teachers.pipelines import decode, draw_latents, load_pipeline, teacher_of
+from randcond.teachers.pipelines import decode, load_pipeline, teacher_of
+from randcond.teachers.teacher import Conditions, Teacher
 from randcond.worlds import Caption, load_captions
 
 BATCH = 64
@@ -54,83 +56,59 @@ def draw_pairs(captions: Sequence[Caption], count: int, seed: int) -> list[Pair]
     return pairs
 
 
-def load_teacher(folder: Path) -> StableDiffusionPipeline:
-    """The teacher with DDIM, for the multistep PNDM of the other stages cannot start in the middle.
+def timesteps_of(steps: int) -> list[int]:
+    """The timesteps, rising, that 0, 1, 2, ... ``steps`` denoising steps start from; the last step ends at the first.
 
-    Raises:
-        UserError: If the folder holds no whole pipeline.
+    Images are drawn at the same ones. They are those of Stable Diffusion's samplers (diffusers' "leading", one up),
+    which do not end at the clean image either but at t = 0, where next to nothing is noise, whatever the teacher.
     """
-    pipeline = load_pipeline(folder)
-    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
-    return pipeline
+    return [0, *(1 + i * (TRAIN_TIMESTEPS // steps) for i in range(steps))]
 
 
-class _FromLatents(StableDiffusionImg2ImgPipeline):
-    """diffusers' pipeline, which knows latents by their four channels, on latents of any number of channels."""
-
-    def prepare_latents(
-        self,
-        image: torch.Tensor,
-        timestep: torch.Tensor,
-        batch_size: int,
-        num_images_per_prompt: int,
-        dtype: torch.dtype,
-        device: torch.device,
-        generator: list[torch.Generator],
-    ) -> torch.Tensor:
-        """Noise latents up to a timestep; diffusers' signature."""
-        noise = randn_tensor(image.shape, generator=generator, device=device, dtype=dtype)
-        return self.scheduler.add_noise(image, noise, timestep)
+def noise_of(teacher: Teacher, count: int, first: int, *stream: int) -> torch.Tensor:
+    """Noise of ``count`` latents, (count, channels, h, w); latent i has that of (*stream, first + i)."""
+    return torch.stack([normal(teacher.latent_shape, *stream, first + i) for i in range(count)])
 
 
-def image_to_image(pipeline: StableDiffusionPipeline) -> StableDiffusionImg2ImgPipeline:
-    """diffusers' pipeline that noises latents up to a timestep and denoises them from there."""
-    changed = _FromLatents(**pipeline.components, requires_safety_checker=False)
-    changed.image_processor.register_to_config(vae_latent_channels=pipeline.vae.config.latent_channels)
-    changed.set_progress_bar_config(disable=True)
-    return changed
-
-
-def denoise_from(
-    pipeline: StableDiffusionImg2ImgPipeline,
-    latents: torch.Tensor,
-    texts: list[str],
-    level: int,
-    steps: int,
-    guidance_scale: float,
-    seed: int,
-    first: int,
+@torch.no_grad()
+def denoise(
+    teacher: Teacher, states: torch.Tensor, conditions: Conditions, timesteps: Sequence[int], guidance: float
 ) -> torch.Tensor:
-    """Noise latents to the ``level``-th of the scheduler's timesteps and denoise them from there under ``texts``.
+    """Move states down a row of timesteps, by the steps of the teacher's own process, without new noise.
 
     Args:
-        pipeline: From :func:`image_to_image`.
-        latents: Scaled latents, (n, channels, h, w).
-        texts: Conditions, one a latent.
-        level: Denoising steps to go, 1 to ``steps``.
-        steps: Of the whole way.
-        guidance_scale: Weight of the guidance; 1 is none.
-        seed: Seed of the noise; latent i has the noise of (seed, 1, first + i) at every level.
-        first: Number of the first latent.
+        teacher: Of any family.
+        states: x_t, float32 (n, channels, h, w), t being the last of the timesteps.
+        conditions: Of n texts.
+        timesteps: Rising; the states end at the first of them.
+        guidance: Weight of the guidance; 1 is none.
 
     Returns:
         Scaled latents of the same shape.
     """
-    return pipeline(
-        prompt=texts,
-        image=latents,
-        strength=min(1.0, (level + 0.5) / steps),  # rounded down to ``level`` steps
-        num_inference_steps=steps,
-        guidance_scale=guidance_scale,
-        generator=[generator(seed, 1, first + i) for i in range(len(texts))],
-        output_type="latent",
-    ).images
+    solver = teacher.solver()
+    empty = {name: row.expand_as(conditions[name]) for name, row in teacher.encode([""]).items()}
+    for t, following in itertools.pairwise(reversed(timesteps)):
+        now, then = (torch.full((len(states),), at) for at in (t, following))
+        predicted = teacher.predict(teacher.denoiser, states, now, conditions)
+        if guidance != 1:
+            predicted = guided(predicted, teacher.predict(teacher.denoiser, states, now, empty), guidance)
+        states = solver(states, predicted, now, then)
+    return states
 
 
-def timesteps_of(pipeline: StableDiffusionImg2ImgPipeline, steps: int) -> list[int]:
-    """The timestep from which 0, 1, 2, ... ``steps`` denoising steps start; 0 where there is no noise at all."""
-    pipeline.scheduler.set_timesteps(steps)
-    return [0, *reversed(pipeline.scheduler.timesteps.tolist())]
+def draw_clean(
+    teacher: Teacher, conditions: Conditions, first: int, seed: int, timesteps: Sequence[int], guidance: float
+) -> torch.Tensor:
+    """Draw a latent for each condition, latent i from the noise of (seed, first + i): (n, channels, h, w)."""
+    count = len(next(iter(conditions.values())))
+    return denoise(teacher, noise_of(teacher, count, first, seed), conditions, timesteps, guidance)
+
+
+def noised_to(teacher: Teacher, clean: torch.Tensor, t: int, seed: int, first: int) -> torch.Tensor:
+    """x_t of latents; latent i has the noise of (seed, 1, first + i) at every t."""
+    noise = noise_of(teacher, len(clean), first, seed, 1)
+    return teacher.add_noise(clean, noise, torch.full((len(clean),), t))
 
 
 def verdicts_on(naming: Naming, images: torch.Tensor, pairs: list[Pair]) -> np.ndarray:
@@ -146,7 +124,7 @@ def guidances(settings: dict[str, Any]) -> list[float]:
 
 
 def measure(
-    pipeline: StableDiffusionPipeline,
+    teacher: Teacher,
     naming: Naming,
     captions: Sequence[Caption],
     seed: int,
@@ -158,19 +136,22 @@ def measure(
         Columns seed, guidance, pair, image, condition, t, verdict; the first pairs' pictures by timestep, drawn with
         the samples' guidance, uint8 (n, 3, h, w).
     """
-    pairs, changed = draw_pairs(captions, settings["pairs"], seed), image_to_image(pipeline)
-    steps, scales, batch = settings["steps"], guidances(settings), BATCH
-    timesteps = timesteps_of(changed, steps)
+    pairs, timesteps = draw_pairs(captions, settings["pairs"], seed), timesteps_of(settings["steps"])
+    scales = guidances(settings)
     progress, done = Progress(f"figure 3, seed {seed}", len(pairs) * len(timesteps) * len(scales), "pictures"), 0
     frames, pictures = [], {}
-    for first in range(0, len(pairs), batch):
-        part = pairs[first : first + batch]
+    for first in range(0, len(pairs), BATCH):
+        part = pairs[first : first + BATCH]
         texts = [[caption.text for caption in side] for side in zip(*part, strict=True)]
-        clean = draw_latents(pipeline, texts[0], first, seed, steps, scales[0])
+        own, other = (teacher.encode(side) for side in texts)
+        clean = draw_clean(teacher, own, first, seed, timesteps, scales[0])
         columns = {"pair": range(first, first + len(part)), "image": texts[0], "condition": texts[1]}
         for (level, t), scale in itertools.product(enumerate(timesteps), scales):
-            latents = denoise_from(changed, clean, texts[1], level, steps, scale, seed, first) if level else clean
-            images = decode(pipeline, latents)
+            latents = clean
+            if level:
+                noised = noised_to(teacher, clean, t, seed, first)
+                latents = denoise(teacher, noised, other, timesteps[: level + 1], scale)
+            images = decode(teacher.pipeline, latents)
             found = {"seed": seed, "guidance": scale, **columns, "t": t}
             frames.append(pd.DataFrame(found | {"verdict": verdicts_on(naming, images, part)}))
             if first == 0 and scale == scales[0]:
@@ -181,9 +162,7 @@ def measure(
 
 
 @torch.no_grad()
-def differences(
-    pipeline: StableDiffusionPipeline, captions: Sequence[Caption], seed: int, settings: dict[str, Any]
-) -> pd.DataFrame:
+def differences(teacher: Teacher, captions: Sequence[Caption], seed: int, settings: dict[str, Any]) -> pd.DataFrame:
     """How far the teacher's predictions of the noise at x_t differ, under the image's own text and the other's.
 
     Images, noise and pairs are those of :func:`measure`.
@@ -191,19 +170,13 @@ def differences(
     Returns:
         Columns seed, pair, t, difference: |e_c - e_c~|^2, a mean over the elements of a latent.
     """
-    pairs, teacher, frames = draw_pairs(captions, settings["pairs"], seed), teacher_of(pipeline), []
-    timesteps = timesteps_of(image_to_image(pipeline), settings["steps"])[1:]
+    pairs, timesteps, frames = draw_pairs(captions, settings["pairs"], seed), timesteps_of(settings["steps"]), []
     for first in range(0, len(pairs), BATCH):
         part = pairs[first : first + BATCH]
-        own, other = ([caption.text for caption in side] for side in zip(*part, strict=True))
-        clean = draw_latents(pipeline, own, first, seed, settings["steps"], settings["guidance_scale"])
-        noise = torch.stack(
-            [torch.randn(clean.shape[1:], generator=generator(seed, 1, first + i)) for i in range(len(part))]
-        )
-        conditions = [teacher.encode(texts) for texts in (own, other)]
-        for t in timesteps:
-            at = torch.full((len(part),), t)
-            noised = teacher.add_noise(clean, noise, at)
+        conditions = [teacher.encode([caption.text for caption in side]) for side in zip(*part, strict=True)]
+        clean = draw_clean(teacher, conditions[0], first, seed, timesteps, settings["guidance_scale"])
+        for t in timesteps[1:]:
+            noised, at = noised_to(teacher, clean, t, seed, first), torch.full((len(part),), t)
             one, another = (teacher.predict_noise(noised, at, condition) for condition in conditions)
             found = (one - another).square().flatten(1).mean(1).numpy()
             columns = {"seed": seed, "pair": range(first, first + len(part)), "t": t}
@@ -254,13 +227,14 @@ def _main(arguments: argparse.Namespace) -> None:
     settings = json.loads(arguments.settings)
     set_threads(arguments.threads)
     load = load_naming(arguments.world)
-    pipeline, captions = load_teacher(arguments.teacher), load_captions(arguments.world)
+    teacher, captions = teacher_of(load_pipeline(arguments.teacher)), load_captions(arguments.world)
     naming = load(Evaluator(arguments.evaluator))
-    measured = [measure(pipeline, naming, captions, seed, settings) for seed in settings["seeds"]]
+    measured = [measure(teacher, naming, captions, seed, settings) for seed in settings["seeds"]]
     verdicts = pd.concat([frame for frame, _ in measured])
-    differing = pd.concat([differences(pipeline, captions, seed, settings) for seed in settings["seeds"]])
+    differing = pd.concat([differences(teacher, captions, seed, settings) for seed in settings["seeds"]])
     found, count = shares(verdicts), settings["pairs"] * len(settings["seeds"])
-    pictures = {"figure.svg": draw_shares(found, differing, count), "strip.png": draw_strip(*measured[0])}
+    asked = equivalent_timesteps(teacher.log_snr)
+    pictures = {"figure.svg": draw_shares(found, differing, count, asked), "strip.png": draw_strip(*measured[0])}
     tables = {"data.csv": found, "verdicts.csv": verdicts, "differences.csv": differing}
     write_figure(arguments.output, pictures, tables, score(verdicts, differing), settings)
 

@@ -6,7 +6,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from randcond.method.conditioning import TRAIN_TIMESTEPS, Exponential
+from randcond.method.conditioning import Exponential
 
 VERDICTS = ("image", "condition", "neither")
 COLOURS = {"image": "C0", "condition": "C1", "neither": "0.55"}
@@ -14,19 +14,20 @@ STRIP_ROWS, STRIP_COLUMNS = 4, 9
 _RATE = 5.0  # of the p(t) drawn beside the verdicts
 
 
-def draw_shares(found: pd.DataFrame, differing: pd.DataFrame, count: int) -> Figure:
+def draw_shares(found: pd.DataFrame, differing: pd.DataFrame, count: int, asked: torch.Tensor) -> Figure:
     """The verdicts' shares against t, with their intervals, and p(t) beside them; below, |e_c - e_c~|^2.
 
     Args:
         found: As of ``swapped_condition.shares``; a panel for each guidance.
         differing: As of ``swapped_condition.differences``.
         count: Pictures that a share is of.
+        asked: The timesteps that p(t) is asked at in the place of the teacher's, (timesteps,).
     """
     guidances = sorted(found["guidance"].unique(), reverse=True)
     figure = Figure(figsize=(8.5, 2.9 * (len(guidances) + 1)), layout="constrained")
     panels = figure.subplots(len(guidances) + 1, 1, sharex=True)
     for axes, guidance in zip(panels, guidances, strict=False):
-        _verdicts(axes, found[found["guidance"] == guidance])
+        _verdicts(axes, found[found["guidance"] == guidance], asked)
         named = "no guidance" if guidance == 1 else f"guidance {guidance:g}"
         axes.set(title=named, ylabel=f"share of {count} pictures, %", ylim=(-2, 102), xlim=(-15, 1000))
     panels[0].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
@@ -46,15 +47,14 @@ def draw_shares(found: pd.DataFrame, differing: pd.DataFrame, count: int) -> Fig
     return figure
 
 
-def _verdicts(axes: Axes, found: pd.DataFrame) -> None:
+def _verdicts(axes: Axes, found: pd.DataFrame, asked: torch.Tensor) -> None:
     for verdict in VERDICTS:
         group, colour = found[found["verdict"] == verdict], COLOURS[verdict]
         label = "neither" if verdict == "neither" else f"the {verdict}'s concept"
         axes.plot(group["t"], 100 * group["share"], color=colour, marker="o", markersize=3, label=f"named: {label}")
         axes.fill_between(group["t"], 100 * group["low"], 100 * group["high"], color=colour, alpha=0.18, linewidth=0)
-    timesteps = torch.arange(TRAIN_TIMESTEPS)
-    curve, label = 100 * Exponential(_RATE)(timesteps), "p(t) = exp(−5 (1 − t/1000))"
-    axes.plot(timesteps, curve, color="black", linestyle="--", linewidth=1.2, label=label)
+    curve = 100 * Exponential(_RATE)(asked)
+    axes.plot(range(len(asked)), curve, color="black", linestyle="--", linewidth=1.2, label="the paper's p(t)")
 
 
 def draw_strip(verdicts: pd.DataFrame, pictures: dict[int, torch.Tensor]) -> Figure:

@@ -147,7 +147,8 @@ def _swapped(numbers: Numbers) -> list[str]:
         "How far the teacher's predictions under the two texts differ, |e_c − e_c~|², a mean over elements and images, "
         f"is {difference.iloc[0]:.2g} at t = {difference.index[0]}, most at t = {difference.idxmax()} "
         f"({difference.max():.2g}), and {difference.iloc[-1]:.2g} at t = {difference.index[-1]}.",
-        f"The dashed line is the paper's p(t), of share {PAPER.share:.2f}; at the last t it is {PAPER.at(last):.2f}. "
+        f"The dashed line is the paper's p(t), of share {PAPER.share:.2f} on Stable Diffusion v1.4's schedule, at "
+        "the same noise levels here. "
         "Bands are 95% intervals over pairs (Wilson), and half of the pairs where differences are shown. In the strip "
         "of pictures the frame shows the verdict in the plot's colours.",
     ]
