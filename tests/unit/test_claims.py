@@ -226,6 +226,7 @@ UNEQUAL = ["p-constant-100", "share-020-exponential", "share-050-exponential", "
         ("paper_experiments", "claims", UNEQUAL),
         ("sd21_experiments", "claims", UNEQUAL),
         ("beyond_experiments", "beyond_claims", ["seen-rc-pool"] * 2),
+        ("artists-flow_experiments", "artists-flow_claims", []),
     ],
 )
 def test_claims_say_where_shares_are_unequal(file: str, claims: str, unequal: list[str]) -> None:
@@ -255,7 +256,7 @@ def test_in_the_full_grid_claims_have_their_seeds() -> None:
     }
 
 
-@pytest.mark.parametrize("which", ["", "beyond_", "faster_"])
+@pytest.mark.parametrize("which", ["", "beyond_", "faster_", "artists-flow_"])
 def test_every_claim_names_runs_that_there_are(which: str) -> None:
     claims = load_claims(Path(f"config/{which}claims.yaml"))
     known = load_experiments(Path(f"config/{which}experiments.yaml"))

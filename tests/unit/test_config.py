@@ -44,12 +44,12 @@ def test_shipped_configs_pass(on_top: str | None) -> None:
     assert config.distillation.learning_rate.copied == 3e-3  # what lies below stays
 
 
-@pytest.mark.parametrize("name", ["emoji", "own", "own_sd", "paper"])
+@pytest.mark.parametrize("name", ["emoji", "own", "own_sd", "paper", "artists-flow"])
 def test_other_worlds_students_are_trained_as_the_authors_are(name: str) -> None:
     values = merge(*(yaml.safe_load((CONFIG / f"{file}.yaml").read_text()) for file in ("config", name)))
     recipe = check_config(values).distillation
     assert set(recipe.optimizer.model_dump().values()) == {"adamw"}
-    if name in ("emoji", "own"):  # the rates that were measured with it
+    if name in ("emoji", "own", "artists-flow"):  # the rates that were measured with it
         assert recipe.learning_rate == Distillation().learning_rate
         assert (recipe.steps.random, recipe.steps.inherited) == (1400, 1400)
 
@@ -491,7 +491,8 @@ def leaves(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 @pytest.mark.parametrize(
-    "name", ["config", "smoke", "headline", "full", "along", "emoji", "artists-teacher", "paper", "sd21"]
+    "name",
+    ["config", "smoke", "headline", "full", "along", "emoji", "artists-teacher", "artists-flow", "paper", "sd21"],
 )
 def test_files_fit_the_schema_that_editors_check_them_by(name: str) -> None:
     schema = json.loads((CONFIG.parent / "workflow/schemas/config.schema.json").read_text())

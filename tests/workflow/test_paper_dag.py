@@ -269,3 +269,26 @@ def test_students_are_made_faster_and_drawn_in_few_steps(checkout: Checkout) -> 
     (written,) = commands_of(model)["models.write"]
     assert option(written, "pipeline") == "results/faster/faster/four-steps/1/pipeline"
     assert json.loads(option(written, "settings"))["faster"]["student"] == "student"
+
+
+def test_students_of_a_flow_are_made_of_the_teacher_that_its_recipe_leaves(checkout: Checkout) -> None:
+    made = commands_of(dry_run(checkout, "--configfile", "config/artists-flow-teacher.yaml", "--", "teacher"))
+    (checked,) = made["make_teacher.check"]
+    teacher = option(checked, "teacher")
+    refused = checkout.snakemake("--dry-run", "--configfile", "config/artists-flow.yaml", check=False)
+    assert refused.returncode and teacher in refused.stdout + refused.stderr
+    (checkout.folder / teacher).mkdir(parents=True)
+    planned = dry_run(checkout, "--configfile", "config/artists-flow.yaml")
+    counts, commands = jobs(planned), commands_of(planned)
+    # eight students of three seeds, the teacher and real images
+    assert (counts["student"], counts["score"], counts["swapped_condition"]) == (8 * 3, 8 * 3 + 2, 1)
+    for module in ("renders.render", "students.distil", "figures.swapped_condition"):
+        assert {option(words, "teacher") for words in commands[module]} == {teacher}
+    for words in commands["students.distil"]:
+        settings = json.loads(option(words, "settings"))
+        copied = settings["run"]["init"] == "copied"
+        assert (settings["run"]["student"], settings["recipe"]["optimizer"]) == ("half-depth", "adamw")
+        assert (settings["steps"], settings["recipe"]["learning_rate"]) == ((800, 1e-3) if copied else (1400, 3e-3))
+    assert {option(words, "pipeline") for words in commands["samples.draw"] if "teacher" in option(words, "name")} == {
+        teacher
+    }
