@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from randcond.jobs.errors import UserError
 from randcond.settings import describe
 from randcond.settings.claims import load_claims
 from randcond.settings.config import Config, check_config, read_config
-from randcond.settings.experiments import Experiments, load_experiments
+from randcond.settings.experiments import Experiments, Grid, Line, Row, Series, Table, load_experiments
 from randcond.settings.stages import Distillation
 from randcond.settings.workflow import drawing
 
@@ -463,6 +464,27 @@ def test_what_is_written_of_the_settings_is_what_they_are() -> None:
     assert (CONFIG / "README.md").read_text() == describe.readme(), "run `make schema`"
     for name, text in describe.schemas().items():
         assert (CONFIG.parent / "workflow/schemas" / name).read_text() == text, "run `make schema`"
+
+
+def test_every_file_of_the_folder_is_named() -> None:
+    text = describe.readme()
+    named = set(re.findall(r"`([\w.-]+\.(?:yaml|csv|txt|json))`", text.partition("## Settings")[0]))
+    there = {file.name for file in CONFIG.iterdir() if file.name != "README.md"}
+    assert named == there | {"assets.lock.json"}  # which the first fetch writes
+
+
+def test_settings_of_what_is_shown_are_told() -> None:
+    shown = describe.readme().partition("## Settings of tables")[2]
+    for where, model in {
+        "tables": Table,
+        "tables.<name>.rows": Row,
+        "series": Series,
+        "series.<name>.lines": Line,
+        "grids": Grid,
+    }.items():
+        section = shown.partition(f"### `{where}`")[2].partition("###")[0]
+        assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(model.model_fields)
+    assert "| `weights` | none | Weights that are shown, " in shown and "(`raw` or `ema`) |" in shown
 
 
 def test_every_setting_says_what_it_means() -> None:

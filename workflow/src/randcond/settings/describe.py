@@ -15,9 +15,10 @@ from pydantic_core import PydanticUndefined
 
 from randcond.jobs.files import write_text
 from randcond.settings.config import Config
-from randcond.settings.experiments import Experiments, Run
+from randcond.settings.experiments import Experiments, Grid, Line, Row, Run, Series, Table
 from randcond.settings.faster import Drawn, Faster
 
+_UNIONS = (Union, types.UnionType)
 _INTRODUCTION = """\
 <!-- Written by `make schema` from workflow/src/randcond/settings/; do not edit. -->
 # Configuration
@@ -29,12 +30,23 @@ _INTRODUCTION = """\
 | `emoji.yaml` | the smaller miniature, one artist; before another: `--configfile config/emoji.yaml config/full.yaml` |
 | `artists-teacher.yaml` | the default world's teacher and evaluator, trained from nothing |
 | `artists-flow-teacher.yaml` | a second teacher of six artists, SD3's transformer, on the first one's latents |
+| `artists-flow.yaml` | that teacher's students, with three seeds |
 | `paper.yaml` | Stable Diffusion v1.4, LAION and MS-COCO, on GPUs |
 | `sd21.yaml`, `sdxl.yaml`, `sd3.yaml` | the same with another teacher, after `paper.yaml` |
 | `along.yaml`, `curve.yaml` | trainings scored on the way: was it long enough, and how long should it be? |
+| `choosing.yaml` | beyond the paper: settings chosen on a seed that no report shows |
+| `converged.yaml` | beyond the paper: trajectories, where trainings have converged, with three seeds |
 | `faster.yaml` | students that are made to draw in few steps, with three seeds |
-| `experiments.yaml`, `paper_experiments.yaml` | the runs, and the tables and figures that name them |
+| `own.yaml`, `own_sd.yaml` | a model of one's own: in minutes as it stands, and to be copied for a Stable Diffusion |
+| `own_texts.txt` | what the former's is asked to draw |
+| `experiments.yaml` | the runs, and the tables and figures that name them; the same of others: |
+| `paper_experiments.yaml`, `sd21_experiments.yaml` | of `paper.yaml`, of `sd21.yaml` |
+| `sdxl_experiments.yaml`, `sd3_experiments.yaml` | of `sdxl.yaml`, of `sd3.yaml` |
+| `beyond_experiments.yaml`, `faster_experiments.yaml` | of `choosing.yaml` and `converged.yaml`, of `faster.yaml` |
+| `artists-flow_experiments.yaml`, `own_experiments.yaml` | of `artists-flow.yaml`, of `own.yaml` and `own_sd.yaml` |
 | `claims.yaml` | what the paper claims of the runs and what we ask of them, on which the report computes verdicts |
+| `beyond_claims.yaml`, `faster_claims.yaml`, `artists-flow_claims.yaml` | what we ask of those experiments |
+| `own_claims.yaml` | what is claimed of a model of one's own: nothing |
 | `paper_results.csv` | the paper's own numbers, shown beside ours |
 | `assets.yaml`, `assets.lock.json` | what is fetched from outside, and the hashes of the first fetch |
 
@@ -43,15 +55,27 @@ A setting that no file names has its default. What a `--configfile` says replace
 job. Editors that know JSON schemas (`workflow/schemas/`) complete and check these files as they are written.
 """
 
+_SHOWN: dict[str, type[BaseModel]] = {
+    "tables": Table,
+    "tables.<name>.rows": Row,
+    "series": Series,
+    "series.<name>.lines": Line,
+    "grids": Grid,
+}
+
 
 def readme() -> str:
-    """The text of config/README.md: every setting of the configuration and of a run, with its default and meaning."""
+    """The text of config/README.md: every setting of the two files, with its default and meaning."""
     parts = [_INTRODUCTION, "## Settings of the configuration\n", *_tables(Config, ""), "## Settings of a run\n"]
-    parts.append("Entries of `runs` in `experiments.yaml`. Tables, series and grids name runs; see the file.\n")
+    parts.append("Entries of `runs` in `experiments.yaml`. Tables, series and grids name runs.\n")
     parts += _tables(Run, "")
     parts.append("## Settings of what is made faster, or drawn otherwise\n")
     parts.append("Entries of `faster`, and below of `drawn`. They are scored under their names, as runs are.\n")
     parts += [*_tables(Faster, ""), *_tables(Drawn, "")]
+    parts.append("## Settings of tables, plots and pictures\n")
+    parts.append("Entries of `tables` and `series`, by name, and of the list `grids`.\n")
+    for where, model in _SHOWN.items():
+        parts += [f"### `{where}`: {_sentence(model)}\n", *_tables(model, "")]
     return "\n".join(parts)
 
 
@@ -97,14 +121,16 @@ def _default(value: Any) -> str:
 
 
 def _choices(annotation: Any) -> str:
+    """The words that may be given, also where there may be several of them, or none."""
     if get_origin(annotation) is Literal:
         return f"({' or '.join(f'`{value}`' for value in get_args(annotation))}) "
-    return ""
+    inside = get_args(annotation) if get_origin(annotation) in (list, *_UNIONS) else ()
+    return next(filter(None, map(_choices, inside)), "")
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:
     """The section that a field holds, also where it may be none."""
-    kinds = get_args(field.annotation) if get_origin(field.annotation) in (Union, types.UnionType) else ()
+    kinds = get_args(field.annotation) if get_origin(field.annotation) in _UNIONS else ()
     for kind in (field.annotation, *kinds):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind

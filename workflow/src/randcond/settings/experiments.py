@@ -128,7 +128,7 @@ class Row(Section):
     run: str | None
     """A run, ``teacher``, ``real`` for fresh real images, or null for a row of the paper's alone."""
     paper: str | None = None
-    """The paper's row beside it."""
+    """The paper's row beside it, by its name in ``paper_results.csv``; none: no row of the paper's."""
     label: str
     """Text of the row."""
     step: Positive | None = None
@@ -144,14 +144,14 @@ class Row(Section):
 
 
 class Table(Section):
-    """A table of the paper."""
+    """A table of scores, of the paper or beside it."""
 
     title: str
     """Heading."""
     splits: list[Split]
     """Splits of the evaluation prompts that are shown."""
     rows: list[Row]
-    """Rows."""
+    """Its rows, from the top."""
     costs: bool = False
     """Also show what each row's student costs."""
     seconds: bool = False
