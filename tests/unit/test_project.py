@@ -47,6 +47,21 @@ def test_conda_installs_the_lock() -> None:
     assert "python=3.11" in dependencies
 
 
+def test_what_lands_in_results_is_told() -> None:
+    told = (ROOT / "results/README.md").read_text()
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").rglob("*.smk"))
+    folders = set(re.findall(r"\{OUT\}/(\w+)[/\"]", rules)) | {"scores/along", "samples/along"}
+    assert {"converted", "faster", "students"} < folders
+    assert {folder for folder in folders if f"`<world>/{folder}/" not in told} == set()
+    names = {yaml.safe_load(file.read_text()).get("name", "artists") for file in _configurations()}
+    assert names > {"artists", "own-sd"} and {name for name in names if f"`{name}`" not in told} == set()
+
+
+def _configurations() -> list[Path]:
+    """Files that Snakemake takes as configuration, by the schema that they name."""
+    return [file for file in (ROOT / "config").glob("*.yaml") if "/config.schema.json" in file.read_text()[:200]]
+
+
 @pytest.mark.parametrize("name", ["slurm", "generic"])
 def test_cluster_profiles_name_rules_that_exist(name: str) -> None:
     profile = yaml.safe_load((ROOT / f"profiles/{name}/config.yaml").read_text())
