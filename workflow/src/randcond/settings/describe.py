@@ -14,10 +14,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from randcond.jobs.files import write_text
+from randcond.jobs.yaml_file import read_yaml
 from randcond.settings.config import Config
 from randcond.settings.experiments import Experiments, Grid, Line, Row, Run, Series, Table
 from randcond.settings.faster import Drawn, Faster
 
+ASSETS = Path("config/assets.yaml")
 _UNIONS = (Union, types.UnionType)
 _INTRODUCTION = """\
 <!-- Written by `make schema` from workflow/src/randcond/settings/; do not edit. -->
@@ -76,7 +78,17 @@ def readme() -> str:
     parts.append("Entries of `tables` and `series`, by name, and of the list `grids`.\n")
     for where, model in _SHOWN.items():
         parts += [f"### `{where}`: {_sentence(model)}\n", *_tables(model, "")]
-    return "\n".join(parts)
+    return "\n".join([*parts, *_fetched(ASSETS)])
+
+
+def _fetched(assets: Path) -> list[str]:
+    """What is fetched from outside, and under which licence, as a table."""
+    rows = [
+        f"| `{name}` | {asset.get('repository') or 'by address'} | {asset['gigabytes']:g} | {asset['licence']} |"
+        for name, asset in read_yaml(assets, "assets").items()
+    ]
+    head = "Listed in `assets.yaml`. A student is derived from its teacher, whose licence holds for it too.\n"
+    return ["## What is fetched\n", head, "| asset | from | GB | licence |", "|---|---|---|---|", *rows, ""]
 
 
 def schemas() -> dict[str, str]:
