@@ -482,7 +482,7 @@ def test_settings_of_what_is_shown_are_told() -> None:
         "series.<name>.lines": Line,
         "grids": Grid,
     }.items():
-        section = shown.partition(f"### `{where}`")[2].partition("###")[0]
+        section = shown.partition(f"### `{where}`")[2].partition("\n##")[0]
         assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(model.model_fields)
     assert "| `weights` | none | Weights that are shown, " in shown and "(`raw` or `ema`) |" in shown
 
