@@ -16,7 +16,20 @@ from randcond.planning import sd3, sdxl
 
 SDXL = {
     "koala-1b": 1_161_184_324, "koala-700m": 782_822_724, "ssd-1b": 1_331_334_404,
-    "b-base": 1_717_277_764, "b-small": 1_304_160_324,
+    "b-base": 1_717_277_764, "b-small": 1_304_160_324, "c-base": 1_698_536_452,
+}  # fmt: skip
+SD3 = {
+    "medium": {
+        "half-depth": 1_008_559_168, "third-depth": 668_636_224,
+        "two-thirds-width": 903_952_448, "half-width": 509_864_512,
+    },
+    "medium-3.5": {
+        "half-depth": 1_107_717_952, "third-depth": 734_742_080,
+        "two-thirds-width": 999_473_856, "half-width": 563_616_192,
+    },
+    "large-3.5": {  # two thirds of 38 heads are no number of heads
+        "half-depth": 4_009_633_600, "third-depth": 2_518_635_840, "half-width": 2_018_825_152,
+    },
 }  # fmt: skip
 
 
@@ -33,17 +46,30 @@ def test_size_on_sdxl(student: str) -> None:
     assert count_parameters(student_of_config(config, student)) == SDXL[student]
 
 
+def by_hand(width: int, blocks: int, twice: int, newer: bool) -> int:
+    """Parameters of an SD3 of heads of 64: ``twice`` of its blocks attend twice, ``newer`` ones normalise q and k."""
+    square, bias = width * width, width
+    attention, ahead = 4 * (square + bias), 8 * square + 5 * bias
+    one_stream = 6 * (square + bias) + attention + ahead  # shifts and scales, q, k, v and out, the layer after them
+    lacking = 4 * (square + bias) + (square + bias) + ahead  # of the last block's text: four shifts, out, that layer
+    again = 3 * (square + bias) + attention + 2 * 64
+    norms = 4 * 64 * blocks if newer else 0
+    inputs = (16 * 2 * 2 + 1) * width + (4096 + 1) * width  # patches of 2 x 2, texts
+    times = (256 + 1) * width + (2048 + 1) * width + 2 * (square + bias)  # and pooled texts
+    outputs = 2 * (square + bias) + (width + 1) * 16 * 2 * 2
+    return blocks * 2 * one_stream - lacking + twice * again + norms + inputs + times + outputs
+
+
 @pytest.mark.parametrize("name", sd3.PARAMETERS)
 def test_size_of_sd3(name: str) -> None:
     size, config = config_of(sd3.transformer, name)
-    assert size == sd3.PARAMETERS[name]
-    half, third, narrow = (
-        count_parameters(student_of_config(config, one)) for one in ("half-depth", "third-depth", "half-width")
-    )
-    if name == "medium":
-        assert half == 1_008_559_168
-    assert third < half < 0.55 * size
-    assert 0.2 * size < narrow < 0.3 * size  # both dimensions of most weights are halved
+    heads, newer, twice = config["num_attention_heads"], name != "medium", len(config["dual_attention_layers"])
+    assert size == sd3.PARAMETERS[name] == by_hand(64 * heads, heads, twice, newer)
+    for student, expected in SD3[name].items():
+        built = student_of_config(config, student)
+        width, blocks = 64 * built.config["num_attention_heads"], built.config["num_layers"]
+        assert count_parameters(built) == expected, student
+        assert expected == by_hand(width, blocks, len(built.config["dual_attention_layers"]), newer), student
 
 
 def test_kept_blocks() -> None:
