@@ -114,6 +114,39 @@ def test_scores_along_a_training_cost_what_they_draw(monkeypatch: pytest.MonkeyP
         assert kept == pytest.approx(3 * 4 * SD14.parameters(student) / 1e9)
 
 
+@pytest.mark.parametrize("family", ["sd21", "sdxl", "sd3"])
+def test_no_writer_where_nothing_asks_for_one(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIG.parent)
+    monkeypatch.setattr(plan, "models_of", lambda _: SD14)  # it is not about sizes, which take long to count
+
+    def planned(name: str, run: str) -> dict[str, plan.Line]:
+        config = read_config([CONFIG / f"{one}.yaml" for one in ("config", "paper", name)])
+        runs = Experiments(runs={"a": experiments(run).runs[run]}, tables={})
+        return {line.stage: line for line in plan.plan(config.model_copy(update={"along": []}), runs, GPU)}
+
+    written, plain = planned("paper", "llm-rc"), planned("paper", "copied-rc")
+    assert (written["fetch"].jobs, plain["fetch"].jobs) == (9, 8)
+    assert written["fetch"].disk - plain["fetch"].disk == pytest.approx(15.3)
+    assert written["llm_prompts"].hours > 0
+    assert "llm_prompts" not in plain
+    # as Snakemake plans it (tests/workflow/test_paper_dag.py)
+    newer = planned(family, "copied-rc")
+    assert newer["fetch"].jobs == 8
+    assert "llm_prompts" not in newer
+    assert planned(family, "llm-rc")["fetch"].jobs == 9
+
+
+def test_a_described_world_has_a_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIG.parent)
+    described = read_config([CONFIG / "config.yaml", CONFIG / "own_sd.yaml"]).model_dump()
+    described["prompts"] |= {"description": "Things on a plain background, drawn by hand.", "examples": ["a", "b", "c"]}
+    described["prompts"]["llm"] |= {"count": 10_000, "writer": {"model": "results/assets/llm"}}
+    described["sources"]["own"] = None
+    lines = {line.stage: line for line in plan.plan(check_config(described), experiments("copied-rc"), GPU)}
+    assert lines["llm_prompts"].hours > 0
+    assert lines["fetch"].jobs == 3
+
+
 def test_students_that_are_made_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CONFIG.parent)
     runs = experiments("c-micro-rc").model_dump()

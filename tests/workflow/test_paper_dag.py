@@ -122,6 +122,9 @@ def test_newer_families(checkout: Checkout, family: str, others: int) -> None:
     expected |= {"sample": 4 * 41 + (2 + others) * 30, "sample_along": 2 * 3 * 30, "score_along": 2 * 3}
     expected = {**JOBS, **expected}
     assert planned == {k: v for k, v in expected.items() if k not in {"calibrate", "llm_prompts", "faster"}}
+    # what is fetched beforehand is what the jobs take
+    fetched = jobs(dry_run(checkout, "--configfile", "config/paper.yaml", f"config/{family}.yaml", "--", "fetch"))
+    assert fetched == {"fetch": 1, "fetch_asset": 8}
 
 
 def test_fetching_is_apart(checkout: Checkout) -> None:

@@ -1,9 +1,13 @@
 from randcond.assets.listing import needed, read_assets
+from randcond.settings.workflow import asks_writer, without_idle_writer
 
 ASSETS = read_assets(Path("config/assets.yaml"))
-# one's own world has its texts written only where they are described
-NO_LLM = CONFIG.prompts.llm.writer or (CONFIG.world == "own" and not WRITTEN)
-NEEDED = [f"results/assets/{name}" for name in needed(ASSETS, CONFIG.model_dump())]
+# the language model is left out where nothing asks it
+ASKING = CONFIG.model_dump(), [EXPERIMENTS.runs[run].model_dump() for run in RUNS]
+NO_LLM = CONFIG.prompts.llm.writer or not asks_writer(*ASKING)
+NEEDED = [
+    f"results/assets/{name}" for name in needed(ASSETS, without_idle_writer(*ASKING))
+]
 
 
 rule fetch_asset:

@@ -17,7 +17,16 @@ from randcond.planning import operations
 from randcond.planning.speeds import MEASURED, Gpu, gpus
 from randcond.settings.config import MINIATURES, Config, read_config
 from randcond.settings.experiments import Experiments, Run, load_experiments
-from randcond.settings.workflow import drawing, evaluation_count, kept_points, needs_images, shards, step_count
+from randcond.settings.workflow import (
+    asks_writer,
+    drawing,
+    evaluation_count,
+    kept_points,
+    needs_images,
+    shards,
+    step_count,
+    without_idle_writer,
+)
 
 _ASSETS = "results/assets/"
 _KNOWN: dict[str, Callable[[], operations.Models]] = {  # assets whose sizes are known before they are fetched
@@ -64,14 +73,15 @@ def plan(config: Config, experiments: Experiments, gpu: Gpu) -> list[Line]:
     if config.world in MINIATURES:
         raise UserError(f"config: world: the {config.world} world needs no plan; it runs on a laptop")
     assets = read_assets(Path("config/assets.yaml"))
-    sizes = [assets[name] for name in needed(assets, config.model_dump())]
-    downloads = sum(asset.gigabytes * (2 if asset.repack else 1) for asset in sizes)
     runs = {name: run for name, run in experiments.runs.items() if not config.only or name in config.only}
+    asking = config.model_dump(), [run.model_dump() for run in runs.values()]
+    sizes = [assets[name] for name in needed(assets, without_idle_writer(*asking))]
+    downloads = sum(asset.gigabytes * (2 if asset.repack else 1) for asset in sizes)
     stages = _Stages(config, experiments, runs, models_of(config), gpu)
     return [
         Line("fetch", len(sizes), 0, 1, downloads, 0),
         Line("prompts", 1, 0, 1, (config.prompts.pool or 0) * 80 / 1e9, 0),
-        stages.llm(),
+        *([stages.llm()] if asks_writer(*asking) else []),
         stages.renders(),
         *stages.sensitivity(),
         *stages.students(),
@@ -108,8 +118,7 @@ class _Stages:
     def llm(self) -> Line:
         """Prompts, or the texts of a world that is described, by a local model."""
         prompts = self.config.prompts
-        used = prompts.description is not None or any(run.prompts == "llm" for run in self.runs.values())
-        local = used and prompts.llm.writer is not None and prompts.llm.writer.model is not None
+        local = prompts.llm.writer is not None and prompts.llm.writer.model is not None
         tokens = prompts.llm.count * _TOKENS_PER_LINE / _ACCEPTED if local else 0
         # token by token a model reads all its weights for a few operations: a tenth of what convolutions reach, at best
         hours = tokens * _TOKEN_FLOPS / (self.gpu.draw / 10) / 3600

@@ -1,6 +1,7 @@
 """What the rules compute from the configuration: counts of shards, steps and images, and the protocol in words."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -17,6 +18,19 @@ def step_count(steps: dict[str, int], run: dict[str, Any]) -> int:
 def needs_images(run: dict[str, Any]) -> bool:
     """Whether a run takes any pairs from D's images, and not all of them from the teacher's trajectories."""
     return run["trajectories"] is None or run["trajectories"]["share"] < 1
+
+
+def asks_writer(config: dict[str, Any], runs: Iterable[dict[str, Any]]) -> bool:
+    """Whether a language model writes anything: prompts that a run is rendered from, or a described world's texts."""
+    return config["prompts"]["description"] is not None or any(run["prompts"] == "llm" for run in runs)
+
+
+def without_idle_writer(config: dict[str, Any], runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The configuration without the language model's place where nothing asks it, so that it is not fetched either."""
+    if asks_writer(config, runs):
+        return config
+    prompts = config["prompts"]
+    return config | {"prompts": prompts | {"llm": prompts["llm"] | {"writer": None}}}
 
 
 def kept_points(recipe: dict[str, Any], run: dict[str, Any]) -> list[tuple[int, str]]:
