@@ -99,8 +99,8 @@ share: .venv/ready  ## push recorded results: make share REMOTE=<folder, ssh://.
 provenance: .venv/ready  ## what made the numbers of a run: make provenance RUN=seen-rc-animals [REV=<git revision>]
 	@$(call VERSIONS,provenance) --run "$(or $(RUN),$(error say of which run: make provenance RUN=...))" $(if $(REV),--rev $(REV))
 
-plan: .venv/ready  ## what the paper's world costs, or CONFIG's: make plan GPU=a100-80gb GPUS=4 [CONFIG=config/own_sd.yaml]
-	@python -m randcond.planning.plan --config config/config.yaml $(or $(CONFIG),config/paper.yaml) --gpu $(or $(GPU),a100-80gb) --gpus $(or $(GPUS),4) --log results/plan.log
+plan: .venv/ready  ## what the paper's world costs, or CONFIG's: make plan [GPU=a10] GPUS=4 [CONFIG=config/own_sd.yaml]
+	@python -m randcond.planning.plan --config config/config.yaml $(or $(CONFIG),config/paper.yaml) $(if $(GPU),--gpu $(GPU)) --gpus $(or $(GPUS),4) --log results/plan.log
 
 assets-check: .venv/ready  ## is every asset of config/assets.yaml still there, and of its size? headers alone
 	python -m randcond.assets.check --log results/assets-check.log

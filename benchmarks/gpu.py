@@ -1,6 +1,6 @@
 """Stable Diffusion v1.4 at true size, with random weights, on this machine's GPU: how fast, and the same twice?
 
-    python benchmarks/gpu.py                    writes docs/runs/gpu.json, which `make plan` reads
+    python benchmarks/gpu.py                    writes docs/runs/gpu.json, which `make plan` then goes by
     python benchmarks/gpu.py --rehearse         the same program on the emoji world's small teacher, on the CPU; its
                                                 numbers mean nothing and are written nowhere
 

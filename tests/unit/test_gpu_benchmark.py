@@ -1,6 +1,8 @@
 """The GPU's benchmark runs from end to end, on the CPU and the small teacher, and the plan reads what it writes."""
 
 import json
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +11,13 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from randcond.jobs.errors import UserError
-from randcond.planning.speeds import gpus
+from randcond.planning import plan
+from randcond.planning.speeds import default_gpu, gpus
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import gpu
+
+PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -51,5 +56,31 @@ def test_the_plan_prefers_measurements(tmp_path: Path) -> None:
     assert "a10" in gpus(file)
     for broken in ({**own, "train": 0.0}, {}, []):
         file.write_text(json.dumps(broken))
-        with pytest.raises(UserError, match=r"gpu\.json"):
-            gpus(file)
+        for read in (gpus, default_gpu):
+            with pytest.raises(UserError, match=r"gpu\.json"):
+                read(file)
+
+
+def test_the_plan_is_for_the_gpu_that_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.setattr(plan, "plan", lambda *_: [])  # it is not about the costs
+    file = tmp_path / "gpu.json"
+    own = {"name": "nvidia-h200", "memory": 140.0, "draw": 2e14, "train": 9e13, "measured": "2026-01-01"}
+
+    def planned(*options: str) -> str:
+        plan.main(["--measured", str(file), "--log", str(tmp_path / "log"), *options])
+        return capsys.readouterr().out
+
+    assert "4 x a100-80gb, 80 GB each" in planned()
+    file.write_text(json.dumps(own))
+    assert "4 x nvidia-h200, 140 GB each" in planned()
+    assert "4 x a10, 24 GB each" in planned("--gpu", "a10")
+
+
+@pytest.mark.parametrize("named", ["", "a10"])
+def test_make_names_no_gpu_of_its_own(named: str) -> None:
+    make = ["make", "--dry-run", "plan", f"GPU={named}"]
+    command = subprocess.run(make, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"--gpu (\S+)", command) == ([named] if named else [])

@@ -117,7 +117,7 @@ def test_scores_along_a_training_cost_what_they_draw(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("family", ["sd21", "sdxl", "sd3"])
 def test_no_writer_where_nothing_asks_for_one(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CONFIG.parent)
-    monkeypatch.setattr(plan, "models_of", lambda _: SD14)  # it is not about sizes, which take long to count
+    monkeypatch.setattr(operations, "models_of", lambda _: SD14)  # it is not about sizes, which take long to count
 
     def planned(name: str, run: str) -> dict[str, plan.Line]:
         config = read_config([CONFIG / f"{one}.yaml" for one in ("config", "paper", name)])
@@ -180,7 +180,7 @@ def test_what_is_no_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet/config.json").write_text("{}")
     with pytest.raises(UserError, match="no such file|not a Stable Diffusion"):
-        plan.models_of(read_config([CONFIG / "own.yaml"]).model_copy(update={"teacher": str(tmp_path)}))
+        operations.models_of(read_config([CONFIG / "own.yaml"]).model_copy(update={"teacher": str(tmp_path)}))
 
 
 def test_a_model_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +191,7 @@ def test_a_model_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
         return {line.stage: line for line in plan.plan(config, load_experiments(CONFIG / "own_experiments.yaml"), GPU)}
 
     small = load_pipeline(CONFIG.parent / "workflow/assets/emoji/teacher")
-    models = plan.models_of(read_config([CONFIG / "own.yaml"]))
+    models = operations.models_of(read_config([CONFIG / "own.yaml"]))
     assert models.parameters("unet") == small.unet.num_parameters()
     assert (models.latent, models.pixels, models.latent_bytes) == ((4, 8, 8), 32, 2 * 4 * 8 * 8)
     size = planned("own_sd")

@@ -12,9 +12,10 @@ from diffusers import AutoencoderKL
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from randcond.jobs.errors import reading
+from randcond.jobs.errors import UserError, reading
 from randcond.method.student import student_of_config
 from randcond.planning import sd3, sd14, sdxl
+from randcond.settings.config import Config
 from randcond.teachers.families import family_of
 from randcond.teachers.pipelines import teacher_type
 
@@ -198,3 +199,27 @@ def of_folder(folder: Path) -> Models:
             lambda: AutoencoderKL.from_config(config("vae")),
             lambda: [encoder(part) for part in parts],
         )
+
+
+_ASSETS = "results/assets/"
+_KNOWN: dict[str, Callable[[], Models]] = {  # assets whose sizes are known before they are fetched
+    "stable-diffusion-v1-4": stable_diffusion,
+    "stable-diffusion-v1-4-layout": stable_diffusion,
+    "stable-diffusion-xl-base-1-0": stable_diffusion_xl,
+    "stable-diffusion-3-medium": stable_diffusion_3,
+}
+
+
+def models_of(config: Config) -> Models:
+    """The teacher's models: those of a known asset, or laid out by it, else as its folder says.
+
+    Raises:
+        UserError: If that folder is not there yet, or is of another family.
+    """
+    described = config.teacher_layout or config.teacher
+    known = _KNOWN.get(described.removeprefix(_ASSETS))
+    if described.startswith(_ASSETS) and known is not None:
+        return known()
+    if not Path(described).exists():
+        raise UserError(f"config: teacher: {described} is not there; fetch it first, its sizes are not known otherwise")
+    return of_folder(Path(described))

@@ -6,7 +6,7 @@ are counted on the models themselves (:mod:`randcond.planning.operations`), spee
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from randcond.assets.listing import needed, read_assets
 from randcond.jobs.errors import UserError
 from randcond.jobs.stage import run_stage
 from randcond.planning import operations
-from randcond.planning.speeds import MEASURED, Gpu, gpus
+from randcond.planning.speeds import MEASURED, Gpu, default_gpu, gpus
 from randcond.settings.config import MINIATURES, Config, read_config
 from randcond.settings.experiments import Experiments, Run, load_experiments
 from randcond.settings.workflow import (
@@ -28,13 +28,6 @@ from randcond.settings.workflow import (
     without_idle_writer,
 )
 
-_ASSETS = "results/assets/"
-_KNOWN: dict[str, Callable[[], operations.Models]] = {  # assets whose sizes are known before they are fetched
-    "stable-diffusion-v1-4": operations.stable_diffusion,
-    "stable-diffusion-v1-4-layout": operations.stable_diffusion,
-    "stable-diffusion-xl-base-1-0": operations.stable_diffusion_xl,
-    "stable-diffusion-3-medium": operations.stable_diffusion_3,
-}
 _TOKEN_FLOPS = 2 * 7.6e9  # a token of a model of 7.6 billion parameters
 _TOKENS_PER_LINE, _ACCEPTED = 25, 0.7
 _IMAGE_SCORING_FLOPS = 3 * 2 * 5.7e9 + 2 * 290e9  # three Inceptions and ViT-g-14, in multiply-adds as published
@@ -77,7 +70,7 @@ def plan(config: Config, experiments: Experiments, gpu: Gpu) -> list[Line]:
     asking = config.model_dump(), [run.model_dump() for run in runs.values()]
     sizes = [assets[name] for name in needed(assets, without_idle_writer(*asking))]
     downloads = sum(asset.gigabytes * (2 if asset.repack else 1) for asset in sizes)
-    stages = _Stages(config, experiments, runs, models_of(config), gpu)
+    stages = _Stages(config, experiments, runs, operations.models_of(config), gpu)
     return [
         Line("fetch", len(sizes), 0, 1, downloads, 0),
         Line("prompts", 1, 0, 1, (config.prompts.pool or 0) * 80 / 1e9, 0),
@@ -88,21 +81,6 @@ def plan(config: Config, experiments: Experiments, gpu: Gpu) -> list[Line]:
         *stages.faster(),
         *stages.samples(),
     ]
-
-
-def models_of(config: Config) -> operations.Models:
-    """The teacher's models: those of a known asset, or laid out by it, else as its folder says.
-
-    Raises:
-        UserError: If that folder is not there yet, or is of another family.
-    """
-    described = config.teacher_layout or config.teacher
-    known = _KNOWN.get(described.removeprefix(_ASSETS))
-    if described.startswith(_ASSETS) and known is not None:
-        return known()
-    if not Path(described).exists():
-        raise UserError(f"config: teacher: {described} is not there; fetch it first, its sizes are not known otherwise")
-    return operations.of_folder(Path(described))
 
 
 @dataclass(frozen=True)
@@ -281,27 +259,32 @@ def smallest(lines: list[Line], known: dict[str, Gpu]) -> str:
     return "\n".join(["The smallest GPU of those known that a training fits on, with this micro_batch:", *rows])
 
 
-def _main(arguments: argparse.Namespace) -> None:
+def _show(arguments: argparse.Namespace) -> None:
     config, known = read_config(arguments.config), gpus(arguments.measured)
-    if arguments.gpu not in known:
-        raise UserError(f"plan: no speeds of a {arguments.gpu!r} are known; there are {', '.join(known)}")
-    gpu = known[arguments.gpu]
+    name = arguments.gpu or default_gpu(arguments.measured)
+    if name not in known:
+        raise UserError(f"plan: no speeds of a {name!r} are known; there are {', '.join(known)}")
+    gpu = known[name]
     if arguments.train_tflops:
         gpu = Gpu(gpu.memory, gpu.draw, arguments.train_tflops * 1e12, f"{gpu.source}; training as given")
     if arguments.draw_tflops:
         gpu = Gpu(gpu.memory, arguments.draw_tflops * 1e12, gpu.train, f"{gpu.source}; drawing as given")
     lines = plan(config, load_experiments(Path(config.experiments)).of_grid(config.grid), gpu)
-    print(table(lines, gpu, arguments.gpu, arguments.gpus), smallest(lines, known), sep="\n\n")
+    print(table(lines, gpu, name, arguments.gpus), smallest(lines, known), sep="\n\n")
 
 
-if __name__ == "__main__":
+def main(argv: list[str] | None = None) -> None:
+    """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--config", type=Path, nargs="+", default=[Path("config/config.yaml"), Path("config/paper.yaml")]
-    )
-    parser.add_argument("--gpu", default="a100-80gb", help="a100-80gb, a100-40gb, a10, or one that was measured")
+    files = [Path("config/config.yaml"), Path("config/paper.yaml")]
+    parser.add_argument("--config", type=Path, nargs="+", default=files)
+    parser.add_argument("--gpu", help="a100-80gb, a100-40gb, a10, or the one that was measured, which is the default")
     parser.add_argument("--measured", type=Path, default=MEASURED, help="what benchmarks/gpu.py wrote, if it was run")
     parser.add_argument("--gpus", type=int, default=4, help="how many there are")
     parser.add_argument("--train-tflops", type=float, help="your own measurement, in operations as counted here")
     parser.add_argument("--draw-tflops", type=float, help="the same for drawing images")
-    run_stage(_main, parser)
+    run_stage(_show, parser, argv)
+
+
+if __name__ == "__main__":
+    main()

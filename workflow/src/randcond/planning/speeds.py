@@ -10,6 +10,7 @@ from randcond.planning import operations
 from randcond.settings.fields import Above0, Section, validated
 
 MEASURED = Path("docs/runs/gpu.json")  # written by benchmarks/gpu.py
+USUAL = "a100-80gb"  # whose speeds others measured, training's too
 DIFFUSERS = "diffusers pull request 2764: SD v1.4 class, 50 steps, 512 x 512, fp16, PyTorch 2.0 attention"
 BKSDM = (
     "BK-SDM: B-Base, 50,000 steps of 256 pairs in 13 A100 days (abstract), with gradient checkpointing, on one"
@@ -58,13 +59,31 @@ def gpus(measured: Path | None = None) -> dict[str, Gpu]:
     a10 = fifty / (19.53 / 8)
     scaled = "training scaled from the A100's by the speed of drawing"
     known = {
-        "a100-80gb": Gpu(80, draw, train, f"drawing 13.55 s for 16 images ({DIFFUSERS}); training: {BKSDM}"),
+        USUAL: Gpu(80, draw, train, f"drawing 13.55 s for 16 images ({DIFFUSERS}); training: {BKSDM}"),
         "a100-40gb": Gpu(40, draw, train, f"as the A100 80GB: {DIFFUSERS}; {BKSDM}"),
         "a10": Gpu(24, a10, train * a10 / draw, f"drawing 19.53 s for 8 images ({DIFFUSERS}); {scaled}"),
     }
-    if measured is not None and measured.exists():
-        found = read_json(measured)
-        values = {key: found[key] for key in Measured.model_fields if key in found} if isinstance(found, dict) else {}
-        own = validated(Measured, values, str(measured))
+    if own := _own(measured):
         known[own.name] = Gpu(own.memory, own.draw, own.train, f"benchmarks/gpu.py, {own.measured}")
     return known
+
+
+def default_gpu(measured: Path | None = None) -> str:
+    """The GPU that is planned for where none is named: the one that was measured here, if one was.
+
+    Args:
+        measured: The benchmark's file, if there is one.
+
+    Raises:
+        UserError: If the file is broken.
+    """
+    own = _own(measured)
+    return own.name if own else USUAL
+
+
+def _own(measured: Path | None) -> Measured | None:
+    if measured is None or not measured.exists():
+        return None
+    found = read_json(measured)
+    values = {key: found[key] for key in Measured.model_fields if key in found} if isinstance(found, dict) else {}
+    return validated(Measured, values, str(measured))
