@@ -105,8 +105,8 @@ plan: .venv/ready  ## what the paper's world costs, or CONFIG's: make plan [GPU=
 assets-check: .venv/ready  ## is every asset of config/assets.yaml still there, and of its size? headers alone
 	python -m randcond.assets.check --log results/assets-check.log
 
-rehearse: .venv/ready  ## the paper's world at true sizes with random weights, on a CPU with 24 GB
-	HF_HUB_OFFLINE=1 python -m randcond.planning.rehearse --log results/rehearse.log
+rehearse: .venv/ready  ## at true sizes with random weights, on a CPU with 24 GB: make rehearse [FAMILY=sdxl or sd3] [MEMORY=24]
+	HF_HUB_OFFLINE=1 python -m randcond.planning.rehearse --family $(or $(FAMILY),sd14) --memory $(or $(MEMORY),24) --log results/rehearse.log
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: Python 3.11 or newer is needed; name one with make PYTHON=...")'

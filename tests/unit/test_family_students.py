@@ -14,24 +14,6 @@ from randcond.method.student import build_student, count_parameters, feature_pai
 from randcond.method.transformer_students import kept_blocks
 from randcond.planning import sd3, sdxl
 
-SDXL = {
-    "koala-1b": 1_161_184_324, "koala-700m": 782_822_724, "ssd-1b": 1_331_334_404,
-    "b-base": 1_717_277_764, "b-small": 1_304_160_324, "c-base": 1_698_536_452,
-}  # fmt: skip
-SD3 = {
-    "medium": {
-        "half-depth": 1_008_559_168, "third-depth": 668_636_224,
-        "two-thirds-width": 903_952_448, "half-width": 509_864_512,
-    },
-    "medium-3.5": {
-        "half-depth": 1_107_717_952, "third-depth": 734_742_080,
-        "two-thirds-width": 999_473_856, "half-width": 563_616_192,
-    },
-    "large-3.5": {  # two thirds of 38 heads are no number of heads
-        "half-depth": 4_009_633_600, "third-depth": 2_518_635_840, "half-width": 2_018_825_152,
-    },
-}  # fmt: skip
-
 
 def config_of(make: Any, *given: str) -> tuple[int, dict]:
     with torch.device("meta"):
@@ -39,11 +21,11 @@ def config_of(make: Any, *given: str) -> tuple[int, dict]:
     return count_parameters(model), dict(model.config)
 
 
-@pytest.mark.parametrize("student", SDXL)
+@pytest.mark.parametrize("student", sdxl.STUDENT_PARAMETERS)
 def test_size_on_sdxl(student: str) -> None:
     size, config = config_of(sdxl.unet)
     assert size == sdxl.PARAMETERS
-    assert count_parameters(student_of_config(config, student)) == SDXL[student]
+    assert count_parameters(student_of_config(config, student)) == sdxl.STUDENT_PARAMETERS[student]
 
 
 def by_hand(width: int, blocks: int, twice: int, newer: bool) -> int:
@@ -65,7 +47,7 @@ def test_size_of_sd3(name: str) -> None:
     size, config = config_of(sd3.transformer, name)
     heads, newer, twice = config["num_attention_heads"], name != "medium", len(config["dual_attention_layers"])
     assert size == sd3.PARAMETERS[name] == by_hand(64 * heads, heads, twice, newer)
-    for student, expected in SD3[name].items():
+    for student, expected in sd3.STUDENT_PARAMETERS[name].items():
         built = student_of_config(config, student)
         width, blocks = 64 * built.config["num_attention_heads"], built.config["num_layers"]
         assert count_parameters(built) == expected, student

@@ -13,7 +13,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from randcond.jobs.errors import UserError, reading
-from randcond.method.student import student_of_config
+from randcond.method.losses import FeatureLoss, captured
+from randcond.method.student import count_parameters, feature_pairs, student_of_config
 from randcond.planning import sd3, sd14, sdxl
 from randcond.settings.config import Config
 from randcond.teachers.families import family_of
@@ -64,7 +65,7 @@ class Models:
 
     def parameters(self, name: str) -> int:
         """Parameters of ``unet``, ``vae``, ``text`` or a student."""
-        return sum(parameter.numel() for parameter in self.unet(name).parameters())
+        return count_parameters(self.unet(name))
 
     def _once(self, count: Callable[[], int], *key: Any) -> int:
         if key not in self._counted:
@@ -139,6 +140,27 @@ class Models:
             self._predict(unet)
         unet.disable_gradient_checkpointing()
         return sum(kept.values())
+
+    def projections(self, name: str) -> int:
+        """Parameters of what brings a narrower student's outputs to the teacher's width, if blocks are compared."""
+        pairs = feature_pairs(self.unet("unet"), self.unet(name), name)
+        with torch.device("meta"):
+            return count_parameters(FeatureLoss(self.unet("unet"), self.unet(name), pairs))
+
+    def compared(self, name: str) -> int:
+        """Numbers in the outputs of both, the teacher and a student, that are compared of one pair, if blocks are."""
+
+        def count() -> int:
+            pairs = feature_pairs(self.unet("unet"), self.unet(name), name)
+            total = 0
+            for model, names in zip(("unet", name), zip(*pairs, strict=True), strict=True):
+                with captured(self.unet(model), list(names)) as outputs:
+                    self._predict(self.unet(model))
+                total += sum(output.numel() for output in outputs.values())
+            return total
+
+        with torch.no_grad():
+            return self._once(count, "compared", name)
 
 
 def _conditions(config: Any, t5: bool) -> dict[str, Any]:

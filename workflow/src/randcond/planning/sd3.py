@@ -1,11 +1,37 @@
 """SD3 medium and the two SD3.5 at true size, to be made without their weights."""
 
-from diffusers import AutoencoderKL, SD3Transformer2DModel
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PreTrainedModel, T5Config, T5EncoderModel
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    PreTrainedModel,
+    T5Config,
+    T5EncoderModel,
+)
 
 from randcond.planning import sdxl
 
 PARAMETERS = {"medium": 2_028_328_000, "medium-3.5": 2_243_171_520, "large-3.5": 8_056_627_520}
+STUDENT_PARAMETERS = {
+    "medium": {
+        "half-depth": 1_008_559_168, "third-depth": 668_636_224,
+        "two-thirds-width": 903_952_448, "half-width": 509_864_512,
+    },
+    "medium-3.5": {
+        "half-depth": 1_107_717_952, "third-depth": 734_742_080,
+        "two-thirds-width": 999_473_856, "half-width": 563_616_192,
+    },
+    "large-3.5": {  # two thirds of 38 heads are no number of heads
+        "half-depth": 4_009_633_600, "third-depth": 2_518_635_840, "half-width": 2_018_825_152,
+    },
+}  # fmt: skip
+LATENT = (16, 128, 128)
 
 
 def transformer(name: str = "medium") -> SD3Transformer2DModel:
@@ -62,3 +88,19 @@ def text_encoders(t5: bool = False) -> list[PreTrainedModel]:
         )  # fmt: skip
         found.append(T5EncoderModel(large))
     return found
+
+
+def pipeline(tokenizer: CLIPTokenizer) -> StableDiffusion3Pipeline:
+    """SD3 medium's whole pipeline without T5, in torch's default precision on its default device, random weights."""
+    first, second = text_encoders()
+    return StableDiffusion3Pipeline(
+        vae=vae(),
+        text_encoder=first,
+        text_encoder_2=second,
+        text_encoder_3=None,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        tokenizer_3=None,
+        transformer=transformer(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )

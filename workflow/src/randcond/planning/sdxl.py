@@ -1,11 +1,16 @@
 """SDXL base at true size, to be made without its weights."""
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PreTrainedModel
+from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer, PreTrainedModel
 
 from randcond.planning import sd14
 
-PARAMETERS = 2_567_463_684
+PARAMETERS = 2_567_463_684  # of the UNet
+STUDENT_PARAMETERS = {
+    "koala-1b": 1_161_184_324, "koala-700m": 782_822_724, "ssd-1b": 1_331_334_404,
+    "b-base": 1_717_277_764, "b-small": 1_304_160_324, "c-base": 1_698_536_452,
+}  # fmt: skip
+LATENT = (4, 128, 128)
 
 
 def unet() -> UNet2DConditionModel:
@@ -53,4 +58,20 @@ def big_text() -> CLIPTextConfig:
         projection_dim=1280,
         hidden_act="gelu",
         vocab_size=49408,
+    )
+
+
+def pipeline(tokenizer: CLIPTokenizer) -> StableDiffusionXLPipeline:
+    """The whole pipeline with random weights, in torch's default precision on its default device; it draws by PNDM, as
+    all pipelines of UNets do here."""
+    first, second = text_encoders()
+    return StableDiffusionXLPipeline(
+        vae=vae(),
+        text_encoder=first,
+        text_encoder_2=second,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=unet(),
+        scheduler=PNDMScheduler(**sd14.SCHEDULER),
+        add_watermarker=False,
     )
