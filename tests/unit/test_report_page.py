@@ -110,3 +110,13 @@ def test_command_line(world: World, tmp_path: Path) -> None:
     assert shown.read_settings(parsed.settings).title == "Emoji report"
     with pytest.raises(UserError, match="tables: Field required"):
         shown.read_settings(json.dumps({k: v for k, v in world.settings.items() if k != "tables"}))
+
+
+def test_a_training_too_short_to_tell_is_called_so() -> None:
+    runs = {"copied": {"init": "copied"}, "random": {"init": "random"}}
+    given = {**settings_dict([0]), "grids": [], "tables": {}, "claims": [], "series": {}, "runs": runs}
+    artists = shown.Settings.model_validate({**given, "world": "artists"})
+    assert page.too_short(artists, {"copied": 400, "random": 700}) == page.PARTED == 1600
+    assert page.too_short(artists, {"copied": 1600, "random": 700}) == 0
+    assert page.too_short(artists, {}) == 0
+    assert page.too_short(shown.Settings.model_validate({**given, "world": "emoji"}), {"copied": 400}) == 0

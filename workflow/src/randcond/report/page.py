@@ -32,6 +32,7 @@ from randcond.report.text import plain
 from randcond.report.verdicts import PART
 
 PAPER_HEAD = "paper (SD v1.4, COCO)"
+PARTED = 1600  # steps after which students of copied weights had parted in the artists' world (docs/log.md)
 SPLITS = {
     "all": "All evaluation prompts",
     "coco30k": "The 30,000 captions of MS-COCO val2014 that BK-SDM's protocol draws",
@@ -137,6 +138,12 @@ def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
+def too_short(settings: Settings, steps: dict[str, int]) -> int:
+    """The steps that students of copied weights would need to part, where those here have fewer; 0 where not known."""
+    copied = [steps[run] for run, made in settings.runs.items() if run in steps and made.get("init") == "copied"]
+    return PARTED if settings.world == "artists" and copied and min(copied) < PARTED else 0
+
+
 def svg_uri(svg: str) -> str:
     """An SVG as a ``data:`` address. As an image of its own it shares no ids and no styles with the page."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
@@ -170,6 +177,7 @@ def render(settings: Settings, content: Content, templates: Path) -> str:
         summary=ledger.summary,
         ours=ledger.OURS,
         learned=ledger.LEARNED,
+        too_short=too_short(settings, content.steps),
         part=PART,
         splits=SPLITS,
         conditioning_name=conditioning_name,

@@ -36,6 +36,7 @@ _INTRODUCTION = """\
 | `paper.yaml` | Stable Diffusion v1.4, LAION and MS-COCO, on GPUs |
 | `sd21.yaml`, `sdxl.yaml`, `sd3.yaml` | the same with another teacher, after `paper.yaml` |
 | `along.yaml`, `curve.yaml` | trainings scored on the way: was it long enough, and how long should it be? |
+| `long.yaml` | table 2 and trajectories in four times the steps, up to five seeds |
 | `choosing.yaml` | beyond the paper: settings chosen on a seed that no report shows |
 | `converged.yaml` | beyond the paper: trajectories, where trainings have converged, with three seeds |
 | `faster.yaml` | students that are made to draw in few steps, with three seeds |

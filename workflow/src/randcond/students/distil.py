@@ -64,11 +64,10 @@ def distil(arguments: argparse.Namespace) -> None:
         *trajectories(run["trajectories"], teacher, pool, recipe, settings["seed"]),
     )
     log.info(
-        "%s: %s parameters, D has %d pairs, C %d texts, %d steps",
-        *(arguments.name, f"{count_parameters(loss.student):,}", len(pairs), len(pool), recipe.steps),
+        "%s: %s parameters, D has %d pairs, C %d texts, p(t) swaps %.1f%%, %d steps",
+        *(arguments.name, f"{count_parameters(loss.student):,}", len(pairs), len(pool)),
+        *(100 * share_of(p, teacher.log_snr) if p else 0, recipe.steps),
     )
-    if p is not None:
-        log.info("%s: p(t) swaps %.1f%% of D's texts", arguments.name, 100 * share_of(p, teacher.log_snr))
     data = [arguments.prompts, *arguments.latents, *filter(None, (arguments.pool, arguments.sensitivity))]
     checkpoint = Checkpoint(
         arguments.checkpoint,
