@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 UNIT = $(addprefix unit-,a-c d-f g-m n-r s-z)
 WORKFLOW = $(addprefix workflow-,o-z a-n)
 # the folder in results/: as the last configuration file that names it has it
-NAME ?= $(or $(if $(CONFIG),$(shell sed -n 's/^name: *\([^ #]*\).*/\1/p' $(CONFIG) | tail -1)),artists)
+NAME = $(or $(if $(CONFIG),$(shell sed -n 's/^name: *\([^ ]*\).*/\1/p' $(CONFIG) | tail -1)),artists)
 
 .PHONY: draw model demo export reproduce smoke test test-all unit $(UNIT) workflow $(WORKFLOW) lint format schema report pdf entry compare teacher record restore share provenance plan assets-check rehearse clean
 

@@ -50,7 +50,7 @@ def test_other_worlds_students_are_trained_as_the_authors_are(name: str) -> None
     values = merge(*(yaml.safe_load((CONFIG / f"{file}.yaml").read_text()) for file in ("config", name)))
     recipe = check_config(values).distillation
     assert set(recipe.optimizer.model_dump().values()) == {"adamw"}
-    if name in ("emoji", "own", "artists-flow"):  # the rates that were measured with it
+    if name in ("emoji", "own", "artists-flow"):  # the rates that were measured with it, of UNets
         assert recipe.learning_rate == Distillation().learning_rate
         assert (recipe.steps.random, recipe.steps.inherited) == (1400, 1400)
 

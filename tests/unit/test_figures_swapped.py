@@ -198,6 +198,31 @@ def test_differences_are_those_of_the_two_predictions(teacher: Teacher) -> None:
     assert chosen["difference"].item() == pytest.approx(((one - another) ** 2).mean().item(), rel=1e-3)
 
 
+def test_differences_by_diffusers_alone(teacher: Teacher) -> None:
+    pipeline, pair = teacher.pipeline, draw_pairs(CAPTIONS, 2, 5)[1]
+
+    def predicted(noised: torch.Tensor, t: int, text: str) -> torch.Tensor:
+        tokens = pipeline.tokenizer([text], padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return pipeline.unet(noised, t, pipeline.text_encoder(tokens)[0]).sample
+
+    def noise(*stream: int) -> torch.Tensor:
+        return torch.randn(teacher.latent_shape, generator=generator(*stream))[None]
+
+    with torch.no_grad():
+        clean, kept = noise(5, 1), pipeline.scheduler.alphas_cumprod
+        for t, below in ((751, 501), (501, 251), (251, 1), (1, 0)):
+            own, empty = (predicted(clean, t, text) for text in (pair[0].text, ""))
+            e = empty + 2.0 * (own - empty)
+            clean = (clean - (1 - kept[t]).sqrt() * e) / kept[t].sqrt() * kept[below].sqrt() + (
+                1 - kept[below]
+            ).sqrt() * e
+        noised = kept[501].sqrt() * clean + (1 - kept[501]).sqrt() * noise(5, 1, 1)
+        one, another = (predicted(noised, 501, side.text) for side in pair)
+    found = differences(teacher, CAPTIONS, 5, SETTINGS)
+    chosen = found[(found["t"] == 501) & (found["pair"] == 1)]
+    assert chosen["difference"].item() == pytest.approx(((one - another) ** 2).mean().item(), rel=1e-3)
+
+
 @every_family
 def test_p_is_drawn_at_the_teachers_noise_levels(teacher: Teacher) -> None:
     verdicts = pd.DataFrame(

@@ -78,6 +78,7 @@ def test_the_velocity_is_from_the_image_to_the_noise() -> None:
     torch.testing.assert_close(said, torch.tensor([0.225, 0.225, 0.45, 0.1]), atol=0.03, rtol=0)
 
 
+@pytest.mark.slow  # test_golden: its training; every_family: its pipeline
 def test_a_teacher_of_flow_is_trained_put_together_and_draws(tmp_path: Path) -> None:
     torch.manual_seed(0)
     tokenizer = clip.build_tokenizer(TEXTS, vocabulary=560, context=12)

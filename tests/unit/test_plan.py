@@ -237,7 +237,9 @@ def test_protocols() -> None:
 @pytest.mark.parametrize(
     ("models", "student", "size", "latent", "pixels"),
     [
-        (operations.stable_diffusion_xl, "koala-700m", 782_822_724, (4, 128, 128), 1024),
+        pytest.param(
+            *(operations.stable_diffusion_xl, "koala-700m", 782_822_724, (4, 128, 128), 1024), marks=pytest.mark.slow
+        ),
         (operations.stable_diffusion_3, "half-depth", 1_008_559_168, (16, 128, 128), 1024),
     ],
 )

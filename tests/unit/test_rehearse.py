@@ -122,7 +122,7 @@ def test_steps_of_sd14_took_what_is_counted() -> None:
         ("sd3", {"third-depth": "half-step", "two-thirds-width": "half-step", "half-width": "step"}),
     ],
 )
-def test_24_gigabytes_go_as_far_as_the_readme_says(family: str, expected: dict[str, str]) -> None:
+def test_how_far_24_gigabytes_go(family: str, expected: dict[str, str]) -> None:
     size = FAMILIES[family]
     models, students = size.models(), {*size.parameters} - {"teacher"}
     found = {student: memory.choose(models, student, 24, True) for student in students}

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from report_world import World
@@ -25,7 +26,7 @@ def docs(tmp_path: Path) -> Path:
     docs.mkdir()
     world.build().rename(docs / "full")
     (docs / "log.md").write_text("what was tried")
-    reports = [{"folder": "full", "title": "A world", "text": "It is small."}]
+    reports = [{"folder": "full", "title": "A world", "text": "It is small.", "picture": "Animals"}]
     (docs / "reports.yaml").write_text(
         yaml.safe_dump({"reports": reports, "also": [{"file": "log.md", "text": "the log"}]})
     )
@@ -50,6 +51,15 @@ def test_the_answer_the_picture_the_rest(docs: Path) -> None:
         )
     ]
     assert places == sorted(places)
+
+
+def test_a_report_of_one_seed_has_no_intervals(docs: Path) -> None:
+    table = docs / "full/tables/claims.csv"
+    frame = pd.read_csv(table)
+    frame[["low95", "high95"]] = float("nan")
+    frame.assign(seeds="0", claim_verdict="undecided").to_csv(table, index=False)
+    text = " ".join(render(docs, docs / "claims.yaml").split())
+    assert "Gains: FID +4.00 (1 seed)." in text
 
 
 def test_what_is_not_there_is_named(docs: Path) -> None:

@@ -113,10 +113,14 @@ def test_command_line(world: World, tmp_path: Path) -> None:
 
 
 def test_a_training_too_short_to_tell_is_called_so() -> None:
-    runs = {"copied": {"init": "copied"}, "random": {"init": "random"}}
+    runs = {
+        "copied": {"init": "copied", "student": "b-base"},
+        "random": {"init": "random", "student": "b-base"},
+        "flow": {"init": "copied", "student": "half-depth"},
+    }
     given = {**settings_dict([0]), "grids": [], "tables": {}, "claims": [], "series": {}, "runs": runs}
     artists = shown.Settings.model_validate({**given, "world": "artists"})
-    assert page.too_short(artists, {"copied": 400, "random": 700}) == page.PARTED == 1600
-    assert page.too_short(artists, {"copied": 1600, "random": 700}) == 0
+    assert page.too_short(artists, {"copied": 400, "random": 700}) == page.FLATTENED == 2400
+    assert page.too_short(artists, {"copied": 2400, "random": 700, "flow": 800}) == 0
     assert page.too_short(artists, {}) == 0
     assert page.too_short(shown.Settings.model_validate({**given, "world": "emoji"}), {"copied": 400}) == 0

@@ -48,7 +48,8 @@ def test_everything_of_a_world_is_small(world: str) -> None:
     assert sum(weights) < 30e6  # bytes; every clone has them
 
 
-@pytest.mark.parametrize("world", WORLDS)
+# of artists, the smoke world draws with that teacher
+@pytest.mark.parametrize("world", [pytest.param(one, marks=[pytest.mark.slow] * (one == "artists")) for one in WORLDS])
 def test_the_teacher_draws_what_the_evaluator_names(world: str) -> None:
     material, pipeline = MATERIAL[world](), load_pipeline(ASSETS / world / "teacher")
     picks = choose(material, 1, 3)[::7]

@@ -283,8 +283,8 @@ def test_students_of_a_flow_are_made_of_the_teacher_that_its_recipe_leaves(check
     (checkout.folder / teacher).mkdir(parents=True)
     planned = dry_run(checkout, "--configfile", "config/artists-flow.yaml")
     counts, commands = jobs(planned), commands_of(planned)
-    # eight students of three seeds, the teacher and real images
-    assert (counts["student"], counts["score"], counts["swapped_condition"]) == (8 * 3, 8 * 3 + 2, 1)
+    # seven students of three seeds, the teacher and real images
+    assert (counts["student"], counts["score"], counts["swapped_condition"]) == (7 * 3, 7 * 3 + 2, 1)
     for module in ("renders.render", "students.distil", "figures.swapped_condition"):
         assert {option(words, "teacher") for words in commands[module]} == {teacher}
     for words in commands["students.distil"]:

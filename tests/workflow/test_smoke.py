@@ -53,6 +53,7 @@ def test_a_student_is_a_finished_pipeline(smoke: Checkout) -> None:
     assert images.shape == (1, 64, 64, 3)
 
 
+@pytest.mark.slow  # the unit tests of scores hold each metric to other code
 def test_other_code_finds_the_numbers_of_the_tables(smoke: Checkout, tmp_path: Path) -> None:
     out = tmp_path / "smoke"
     for part in ("scores", "samples", "prompts"):

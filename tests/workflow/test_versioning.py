@@ -154,6 +154,7 @@ def test_restore_computes_nothing(recorded: Versioned, tmp_path: Path) -> None:
     assert "not as recorded" in clone.versions("restore", check=False).stderr
 
 
+@pytest.mark.slow  # test_restore_computes_nothing; there of what `all` makes
 def test_a_model_that_was_asked_for_is_recorded_and_restored(copy: Versioned, tmp_path: Path) -> None:
     model = f"results/smoke/models/{RUN}/0"
     options = ("--cores", "2", "--configfile", "config/smoke.yaml", "--", model)

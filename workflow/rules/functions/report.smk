@@ -3,10 +3,7 @@ from randcond.settings.workflow import shown_point
 
 def llm_summaries():
     """Of the language model's prompts, if a run that is shown uses them."""
-    wanted = any(
-        EXPERIMENTS.runs[run].prompts == "llm" or "llm" in EXPERIMENTS.runs[run].texts
-        for run in RUNS
-    )
+    wanted = any(EXPERIMENTS.runs[run].prompts == "llm" for run in RUNS)
     return [f"{OUT}/prompts/{draw_of(CONFIG.seeds[0])}/llm.json"] if wanted else []
 
 

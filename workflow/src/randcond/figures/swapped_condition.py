@@ -100,7 +100,10 @@ def denoise(
 def draw_clean(
     teacher: Teacher, conditions: Conditions, first: int, seed: int, timesteps: Sequence[int], guidance: float
 ) -> torch.Tensor:
-    """Draw a latent for each condition, latent i from the noise of (seed, first + i): (n, channels, h, w)."""
+    """Draw a latent for each condition, latent i from the noise of (seed, first + i): (n, channels, h, w).
+
+    The first timestep is below a sampler's, so that a flow's noise is by a twentieth stronger there than it should be.
+    """
     count = len(next(iter(conditions.values())))
     return denoise(teacher, noise_of(teacher, count, first, seed), conditions, timesteps, guidance)
 

@@ -250,6 +250,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
 
     def run(arguments: argparse.Namespace) -> None:
+        if arguments.student and not arguments.folder:
+            raise UserError("rehearse: --student needs a --folder; for all of them, one after another, give --students")
         set_threads(arguments.threads)
         _one(arguments) if arguments.student else _all(arguments)
 

@@ -33,11 +33,13 @@ class Kept(Section):
         folder: Beside the entry.
         title: Of what world and how large.
         text: What it is, in a sentence.
+        picture: What its first picture shows.
     """
 
     folder: str
     title: str
     text: str
+    picture: str
 
 
 class Also(Section):
@@ -94,7 +96,12 @@ def read_report(docs: Path, kept: Kept, central: Sequence[str]) -> Shown:
     """
     path = docs / kept.folder / "tables/claims.csv"
     with reading(path, "a report's table of claims"):
-        claims = pd.read_csv(path, dtype={"seeds": str}, keep_default_na=False, na_values={"gain": "", "low95": ""})
+        claims = pd.read_csv(
+            path,
+            dtype={"seeds": str},
+            keep_default_na=False,
+            na_values=dict.fromkeys(("beyond", "low95", "high95"), ""),
+        )
         verdicts = claims.drop_duplicates("claim")["claim_verdict"]
         answers = [_answer(claims[claims["claim"] == text]) for text in central if (claims["claim"] == text).any()]
     pictures = sorted((docs / kept.folder / "figures").glob("samples-1-*.png"))
@@ -110,9 +117,9 @@ def read_report(docs: Path, kept: Kept, central: Sequence[str]) -> Shown:
 def _answer(rows: pd.DataFrame) -> Answer:
     gains = []
     for metric in METRICS:
-        for row in rows[rows["metric"] == metric.key].dropna(subset="gain").itertuples():
+        for row in rows[rows["metric"] == metric.key].dropna(subset="beyond").itertuples():
             middle, low, high = (
-                f"{float(v) * metric.scale:+.{metric.digits}f}" for v in (row.gain, row.low95, row.high95)
+                f"{float(v) * metric.scale:+.{metric.digits}f}" for v in (row.beyond, row.low95, row.high95)
             )
             gains.append(f"{metric.name} {middle} [{low}, {high}]" if low != "+nan" else f"{metric.name} {middle}")
     seeds = max(len(str(seeds).split()) for seeds in rows["seeds"])

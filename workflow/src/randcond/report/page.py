@@ -10,6 +10,7 @@ from jinja2 import Environment as Templates
 from jinja2 import FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from randcond.method.catalogue import UNET_STUDENTS
 from randcond.report import ledger
 from randcond.report.converged import Doubling
 from randcond.report.figures import Curve, conditioning_name
@@ -32,7 +33,7 @@ from randcond.report.text import plain
 from randcond.report.verdicts import PART
 
 PAPER_HEAD = "paper (SD v1.4, COCO)"
-PARTED = 1600  # steps after which students of copied weights had parted in the artists' world (docs/log.md)
+FLATTENED = 2400  # steps until which UNets of copied weights went on learning in the artists' world (docs/log.md)
 SPLITS = {
     "all": "All evaluation prompts",
     "coco30k": "The 30,000 captions of MS-COCO val2014 that BK-SDM's protocol draws",
@@ -139,9 +140,13 @@ def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def too_short(settings: Settings, steps: dict[str, int]) -> int:
-    """The steps that students of copied weights would need to part, where those here have fewer; 0 where not known."""
-    copied = [steps[run] for run, made in settings.runs.items() if run in steps and made.get("init") == "copied"]
-    return PARTED if settings.world == "artists" and copied and min(copied) < PARTED else 0
+    """The steps until which UNets of copied weights go on learning, where those here have fewer; 0 where not known."""
+    copied = [
+        steps[run]
+        for run, made in settings.runs.items()
+        if run in steps and made.get("init") == "copied" and made.get("student") in UNET_STUDENTS
+    ]
+    return FLATTENED if settings.world == "artists" and copied and min(copied) < FLATTENED else 0
 
 
 def svg_uri(svg: str) -> str:
