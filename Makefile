@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-UNIT = $(addprefix unit-,a-c d-f g-m n-r s-z)
+UNIT = $(addprefix unit-,n-p d-f q-r g-m a-c s-z)
 WORKFLOW = $(addprefix workflow-,o-z a-n)
 # the folder in results/: as the last configuration file that names it has it
 NAME = $(or $(if $(CONFIG),$(shell sed -n 's/^name: *\([^ ]*\).*/\1/p' $(CONFIG) | tail -1)),artists)
