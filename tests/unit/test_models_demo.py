@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_pipelines import every_family
 
 from randcond.jobs.errors import UserError
 from randcond.models import demo
@@ -23,6 +24,7 @@ def config() -> Config:
     return read_config([Path("config/config.yaml")])
 
 
+@every_family
 def test_pictures_come_one_after_another(students: Path) -> None:
     first, second = demo.drawn(config(), ["mine/10"], WISH)
     assert [caption.split(":")[0] for _, caption in second] == ["teacher", "mine/10"]

@@ -10,23 +10,39 @@ import yaml
 
 from conftest import Checkout
 
-# per rule: 9 assets; 4 sets of 213 shards (captions rendered, real and augmented, LLM prompts); 18 students; the
-# teacher and three students of table 2 are sampled on 41 shards of prompts, the other fifteen and the one that is made
-# faster on 30; table 4 is eleven pipelines, and the last costs too; along each training three points are scored: 25,000
-# steps by both weights, 50,000 by their average
-ALONG = {"sample_along": 3 * (3 * 41 + 15 * 30), "score_along": 3 * 18}
-JOBS = {
-    "cost": 12, "faster": 1, "digits_classifier": 1, "digits_diffusion": 1, "toy": 1,
-    "all": 1, "calibrate": 1, "check_evaluators": 1, "fetch_asset": 9, "llm_prompts": 1, "prompts": 1,
-    "evaluation_prompts": 1,
-    "real_images": 1, "reference": 1,
-    "render": 4 * 213, "report": 1, "sample": 4 * 41 + 16 * 30, "score": 20, "student": 18,
-}  # fmt: skip
+# shards of D, of all prompts of the evaluation and of the benchmark's alone
+D, PROMPTS, BENCHMARK = 213, 41, 30
+# other shards, of which there are fewer: planning takes as long as there are jobs
+COARSE = {"rendering": {"shard": 50_000}, "sampling": {"shard": 6_000}}
+COARSE_D, COARSE_PROMPTS, COARSE_BENCHMARK = 5, 7, 5
+
+
+def expected(d: int, prompts: int, benchmark: int) -> dict[str, int]:
+    """Jobs by rule of the paper's world, by the number of shards; what is scored along the trainings is not in it.
+
+    9 assets; 4 sets of D's shards (captions rendered, real and augmented, LLM prompts); 18 students; the teacher and
+    three students of table 2 are sampled on all prompts, the other fifteen and the one that is made faster on the
+    benchmark's; table 4 is eleven pipelines, and the last costs too.
+    """
+    return {
+        "cost": 12, "faster": 1, "digits_classifier": 1, "digits_diffusion": 1, "toy": 1,
+        "all": 1, "calibrate": 1, "check_evaluators": 1, "fetch_asset": 9, "llm_prompts": 1, "prompts": 1,
+        "evaluation_prompts": 1,
+        "real_images": 1, "reference": 1,
+        "render": 4 * d, "report": 1, "sample": 4 * prompts + 16 * benchmark, "score": 20, "student": 18,
+    }  # fmt: skip
+
+
+JOBS, COARSE_JOBS = expected(D, PROMPTS, BENCHMARK), expected(COARSE_D, COARSE_PROMPTS, COARSE_BENCHMARK)
+# along each training three points are scored: 25,000 steps by both weights, 50,000 by their average
+ALONG = {"sample_along": 3 * (3 * PROMPTS + 15 * BENCHMARK), "score_along": 3 * 18}
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    return Checkout(tmp_path_factory.mktemp("paper"))
+    checkout = Checkout(tmp_path_factory.mktemp("paper"))
+    (checkout.folder / "coarse.yaml").write_text(yaml.safe_dump(COARSE))
+    return checkout
 
 
 def dry_run(checkout: Checkout, *arguments: str) -> str:
@@ -44,6 +60,11 @@ def paper(checkout: Checkout) -> str:
 def smoke(checkout: Checkout) -> str:
     """The dry run of a small world, with other GPUs than its configuration's."""
     return dry_run(checkout, "--configfile", "config/smoke.yaml", "--set-resources", "student:gpu=2")
+
+
+def paper_and(*files: str) -> tuple[str, ...]:
+    """The paper's configuration with others over it."""
+    return "--configfile", "config/paper.yaml", *files
 
 
 def jobs(output: str) -> dict[str, int]:
@@ -98,43 +119,45 @@ def test_what_scoring_needs_is_read_before_anything_is_rendered(paper: str) -> N
 
 
 def test_the_full_grid(checkout: Checkout) -> None:
-    # 9 choices of p(t), random conditioning without unseen texts (all drawn on 41 shards), 8 students of figure 7
+    # 9 choices of p(t), random conditioning without unseen texts (all drawn on all prompts), 8 students of figure 7
     # one more is made faster, and four are drawn in other steps; all five are costed
-    more = {"student": 18, "score": 18 + 5, "sample": 10 * 41 + (8 + 5) * 30, "faster": 1, "cost": 5}
-    expected = {rule: count + more.get(rule, 0) for rule, count in JOBS.items()}
-    assert jobs(dry_run(checkout, "--configfile", "config/paper.yaml", "--config", "grid=full", "along=[]")) == expected
+    drawn = 10 * COARSE_PROMPTS + (8 + 5) * COARSE_BENCHMARK
+    more = {"student": 18, "score": 18 + 5, "sample": drawn, "faster": 1, "cost": 5}
+    planned = jobs(dry_run(checkout, *paper_and("coarse.yaml"), "--config", "grid=full", "along=[]"))
+    assert planned == {rule: count + more.get(rule, 0) for rule, count in COARSE_JOBS.items()}
+
+
+def one_teachers(students: int, on_all_prompts: int, assets: int) -> dict[str, int]:
+    """Jobs of a world with one set of D's shards and one teacher to compare with: two points along each of two runs."""
+    drawn = (1 + on_all_prompts) * COARSE_PROMPTS + (students - on_all_prompts) * COARSE_BENCHMARK
+    found = {"fetch_asset": assets, "student": students, "score": 1 + students, "render": COARSE_D, "sample": drawn}
+    found |= {"sample_along": 2 * 3 * COARSE_BENCHMARK, "score_along": 2 * 3}
+    return {rule: n for rule, n in (COARSE_JOBS | found).items() if rule not in {"calibrate", "llm_prompts", "faster"}}
 
 
 def test_stable_diffusion_2(checkout: Checkout) -> None:
-    # no calibration, no written prompts and so no writer; 8 students, three of which and the teacher drawn on 41 shards
-    planned = jobs(dry_run(checkout, "--configfile", "config/paper.yaml", "config/sd21.yaml"))
-    expected = {"fetch_asset": 8, "student": 8, "score": 9, "render": 213, "sample": 4 * 41 + 5 * 30, "cost": 6}
-    expected |= {"sample_along": 2 * 3 * 30, "score_along": 2 * 3}
-    expected = {**JOBS, **expected}
-    assert planned == {k: v for k, v in expected.items() if k not in {"calibrate", "llm_prompts", "faster"}}
+    # no calibration, no written prompts and so no writer; 8 students, three and the teacher drawn on all prompts
+    planned = jobs(dry_run(checkout, *paper_and("config/sd21.yaml", "coarse.yaml")))
+    assert planned == one_teachers(8, 3, 8) | {"cost": 6}
 
 
 @pytest.mark.parametrize(("family", "others"), [("sdxl", 5), ("sd3", 3)])
 def test_newer_families(checkout: Checkout, family: str, others: int) -> None:
     # as Stable Diffusion 2.1: two runs, three of the unseen ones, and the students of other sizes
-    planned = jobs(dry_run(checkout, "--configfile", "config/paper.yaml", f"config/{family}.yaml"))
-    expected = {"fetch_asset": 8, "student": 5 + others, "score": 6 + others, "render": 213, "cost": 3 + others}
-    expected |= {"sample": 4 * 41 + (2 + others) * 30, "sample_along": 2 * 3 * 30, "score_along": 2 * 3}
-    expected = {**JOBS, **expected}
-    assert planned == {k: v for k, v in expected.items() if k not in {"calibrate", "llm_prompts", "faster"}}
+    configuration = paper_and(f"config/{family}.yaml", "coarse.yaml")
+    assert jobs(dry_run(checkout, *configuration)) == one_teachers(5 + others, 3, 8) | {"cost": 3 + others}
     # what is fetched beforehand is what the jobs take
-    fetched = jobs(dry_run(checkout, "--configfile", "config/paper.yaml", f"config/{family}.yaml", "--", "fetch"))
-    assert fetched == {"fetch": 1, "fetch_asset": 8}
+    assert jobs(dry_run(checkout, *configuration, "--", "fetch")) == {"fetch": 1, "fetch_asset": 8}
 
 
 def test_fetching_is_apart(checkout: Checkout) -> None:
-    assert jobs(dry_run(checkout, "--configfile", "config/paper.yaml", "--", "fetch")) == {"fetch": 1, "fetch_asset": 9}
+    assert jobs(dry_run(checkout, *paper_and("coarse.yaml"), "--", "fetch")) == {"fetch": 1, "fetch_asset": 9}
     # once everything is there, nothing else asks for the network
     for line in (checkout.folder / "config/assets.yaml").read_text().splitlines():
         if line and not line.startswith((" ", "#")):
             (checkout.folder / "results/assets" / line.split(":")[0]).mkdir(parents=True)
-    planned = jobs(dry_run(checkout, "--configfile", "config/paper.yaml", "--config", "along=[]"))
-    assert planned == {k: v for k, v in JOBS.items() if k != "fetch_asset"}
+    planned = jobs(dry_run(checkout, *paper_and("coarse.yaml"), "--config", "along=[]"))
+    assert planned == {rule: count for rule, count in COARSE_JOBS.items() if rule != "fetch_asset"}
 
 
 def test_students_wait_for_the_teacher(paper: str) -> None:

@@ -1,0 +1,47 @@
+"""Every number of the page of advice is that of the score files which its link names."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from randcond.report.tables import METRICS
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "advice.md"
+# [2.05 ± 0.24](file "report: run, split, metric")
+LINKS = re.findall(r'\[([^\]]+)\]\((\S+)\s+"(\w+): ([\w-]+), (\w+), (\w+)"\)', PAGE.read_text())
+
+
+def measured(report: str, run: str, split: str, metric: str) -> tuple[float, float]:
+    """Mean over a run's seeds and the half width of its 95% interval: Student's t, or over images for one seed."""
+    files = sorted((DOCS / report / "scores" / run).glob("*.json"))
+    found = [json.loads(file.read_text())["splits"][split]["metrics"][metric] for file in files]
+    values = [one["value"] for one in found]
+    if len(values) == 1:
+        return values[0], found[0]["error95"]
+    return float(np.mean(values)), float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+
+
+@pytest.mark.parametrize(("text", "file", "report", "run", "split", "metric"), LINKS)
+def test_a_number_is_that_of_its_rows(text: str, file: str, report: str, run: str, split: str, metric: str) -> None:
+    (scale,) = [one.scale for one in METRICS if one.key == metric]
+    parts = re.fullmatch(r"([\d.]+) ± ([\d.]+)%?", text)
+    assert parts, "what is linked is a number with its interval"
+    for said, found in zip(parts.groups(), measured(report, run, split, metric), strict=True):
+        digits = len(said.partition(".")[2])
+        assert said == f"{found * scale:.{digits}f}"
+    table = DOCS / file
+    if table.is_dir():
+        assert file == f"{report}/scores/{run}"
+    else:
+        assert run in table.read_text() and split in table.read_text()
+
+
+def test_no_result_stands_without_its_rows() -> None:
+    bare = re.sub(r"\[[^\]]+\]\([^)]*\)", "", PAGE.read_text()).replace("95% interval", "")
+    assert len(LINKS) > 25
+    assert not re.findall(r"\d%|± \d|\d\.\d\d", bare)
