@@ -32,7 +32,7 @@ def merge(below: dict, above: dict) -> dict:
     return merged
 
 
-@pytest.mark.parametrize("on_top", [None, "smoke", "artists-teacher", "headline", "full", "along"])
+@pytest.mark.parametrize("on_top", [None, "smoke", "artists-teacher", "headline", "random", "full", "along"])
 def test_shipped_configs_pass(on_top: str | None) -> None:
     values = yaml.safe_load((CONFIG / "config.yaml").read_text())
     if on_top:
@@ -42,6 +42,8 @@ def test_shipped_configs_pass(on_top: str | None) -> None:
     config.check_experiments(experiments)
     assert config.name == (on_top if on_top in ("smoke", "artists-teacher", "along") else "artists")
     assert {"table1", "table2", "table3"} <= set(experiments.tables)
+    # no figure shows what only the full grid has where that is not asked for
+    assert {run for figure in experiments.grids for run in figure.runs} <= {"teacher", *experiments.runs}
     assert config.distillation.learning_rate.copied == 3e-3  # what lies below stays
 
 
@@ -395,7 +397,7 @@ def test_d_cannot_be_larger_than_the_prompts() -> None:
     one_line(caught.value, "runs.plain-d2.size")
 
 
-@pytest.mark.parametrize("name", ["smoke", "headline", "full", "along", "choosing", "converged", "faster"])
+@pytest.mark.parametrize("name", ["smoke", "headline", "random", "full", "along", "choosing", "converged", "faster"])
 def test_every_experiment_can_be_made_in_the_smaller_world(name: str) -> None:
     config = read_config([CONFIG / f"{file}.yaml" for file in ("config", "emoji", name)])
     assert (config.world, config.make_teacher.world) == ("emoji", "emoji")
@@ -514,7 +516,19 @@ def leaves(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 @pytest.mark.parametrize(
     "name",
-    ["config", "smoke", "headline", "full", "along", "emoji", "artists-teacher", "artists-flow", "paper", "sd21"],
+    [
+        "config",
+        "smoke",
+        "headline",
+        "random",
+        "full",
+        "along",
+        "emoji",
+        "artists-teacher",
+        "artists-flow",
+        "paper",
+        "sd21",
+    ],
 )
 def test_files_fit_the_schema_that_editors_check_them_by(name: str) -> None:
     schema = json.loads((CONFIG.parent / "workflow/schemas/config.schema.json").read_text())

@@ -49,6 +49,23 @@ def test_the_answer_stands_first_and_its_picture_second(tmp_path: Path) -> None:
     assert text.count(f'aria-label="{first}"') == 1 == head.count(f'aria-label="{first}"')
 
 
+def test_a_central_question_is_answered_where_the_central_claim_was_not_run(tmp_path: Path) -> None:
+    world = World(tmp_path, [0, 1, 2])
+    for (run, seed), score in world.scores.items():
+        score["splits"]["all"]["metrics"]["fid"]["value"] = (1.0 if run == "seen-rc" else 5.0) + seed / 1000
+    claim = world.settings["claims"][0] | {"metrics": ["fid"], "central": True}
+    world.settings["claims"] = [claim | {"text": "Not run", "better": "missing"}]
+    world.settings["questions"] = [claim | {"text": "Ours"}]
+    # nor is a figure shown of which no student was trained
+    figure = world.settings["grids"][0]
+    world.settings["grids"] = [figure | {"title": "Nobody", "runs": ["teacher", "missing"]}, figure]
+    text = (world.build() / "index.html").read_text()
+    head = text[: text.index("<nav")]
+    assert '<strong>Does it hold?</strong> “<bdi>Ours</bdi>” <strong class="verdict reproduced">holds</strong>' in head
+    assert "“<bdi>Not run</bdi>”" not in head
+    assert "Nobody" not in text and figure["title"] in head
+
+
 def test_our_own_questions_have_a_ledger_beside_the_papers(tmp_path: Path) -> None:
     world = World(tmp_path, [0, 1, 2])
     for (run, seed), score in world.scores.items():

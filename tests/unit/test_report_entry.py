@@ -53,6 +53,20 @@ def test_the_answer_the_picture_the_rest(docs: Path) -> None:
     assert places == sorted(places)
 
 
+def test_a_report_of_our_questions_alone(docs: Path) -> None:
+    tables = docs / "full/tables"
+    claims = pd.read_csv(tables / "claims.csv")
+    asked = claims.assign(claim_verdict=claims["claim_verdict"].replace("reproduced", "holds"))
+    asked.to_csv(tables / "questions.csv", index=False)
+    nothing = dict.fromkeys(("beyond", "low95", "high95"), float("nan"))
+    claims.assign(**nothing, claim_verdict="not run").to_csv(tables / "claims.csv", index=False)
+    ledger = yaml.safe_load((docs / "claims.yaml").read_text())
+    (docs / "claims.yaml").write_text(yaml.safe_dump({"claims": [], "questions": ledger["claims"]}))
+    text = render(docs, docs / "claims.yaml")
+    assert text.count('<strong class="verdict holds">holds</strong> in a world.') == 1
+    assert "FID +4.00 [" in text and "The report." in text and "Of the paper's" not in text
+
+
 def test_a_report_of_one_seed_has_no_intervals(docs: Path) -> None:
     table = docs / "full/tables/claims.csv"
     frame = pd.read_csv(table)

@@ -58,7 +58,7 @@ class Entries(Section):
 
 @dataclass(frozen=True)
 class Answer:
-    """The central claim in a report.
+    """A central claim, or question of our own, in a report.
 
     Attributes:
         text: The claim.
@@ -94,16 +94,13 @@ def read_report(docs: Path, kept: Kept, central: Sequence[str]) -> Shown:
     Raises:
         UserError: If its table of claims is missing or is not one.
     """
-    path = docs / kept.folder / "tables/claims.csv"
-    with reading(path, "a report's table of claims"):
-        claims = pd.read_csv(
-            path,
-            dtype={"seeds": str},
-            keep_default_na=False,
-            na_values=dict.fromkeys(("beyond", "low95", "high95"), ""),
-        )
-        verdicts = claims.drop_duplicates("claim")["claim_verdict"]
-        answers = [_answer(claims[claims["claim"] == text]) for text in central if (claims["claim"] == text).any()]
+    claims = _read_ledger(docs / kept.folder / "tables/claims.csv")
+    ledgers, questions = [claims], docs / kept.folder / "tables/questions.csv"
+    if questions.is_file():
+        ledgers.append(_read_ledger(questions))
+    found = [ledger[ledger["claim"] == text] for ledger in ledgers for text in central]
+    answers = [_answer(rows) for rows in found if rows["beyond"].notna().any()]
+    verdicts = claims.drop_duplicates("claim")["claim_verdict"]
     pictures = sorted((docs / kept.folder / "figures").glob("samples-1-*.png"))
     counts = {str(verdict): int((verdicts == verdict).sum()) for verdict in get_args(Verdict)}
     return Shown(
@@ -112,6 +109,16 @@ def read_report(docs: Path, kept: Kept, central: Sequence[str]) -> Shown:
         {verdict: count for verdict, count in counts.items() if count},
         f"{kept.folder}/figures/{pictures[0].name}" if pictures else "",
     )
+
+
+def _read_ledger(path: Path) -> pd.DataFrame:
+    with reading(path, "a report's table of claims"):
+        return pd.read_csv(
+            path,
+            dtype={"seeds": str},
+            keep_default_na=False,
+            na_values=dict.fromkeys(("beyond", "low95", "high95"), ""),
+        ).astype({"claim": str, "claim_verdict": str})
 
 
 def _answer(rows: pd.DataFrame) -> Answer:
@@ -131,14 +138,15 @@ def render(docs: Path, claims: Path, templates: Path = TEMPLATES) -> str:
 
     Args:
         docs: Folder of ``reports.yaml`` and of the reports.
-        claims: The claims file, which says which claim is central.
+        claims: The claims file, which says which claims and questions are central.
         templates: Folder of ``entry.html.j2``.
 
     Raises:
         UserError: If something that ``reports.yaml`` names is not there.
     """
     entries = validated(Entries, read_yaml(docs / "reports.yaml", "reports"), str(docs / "reports.yaml"))
-    central = [one.text for one in load_claims(claims).claims if one.central]
+    ledger = load_claims(claims)
+    central = [one.text for one in (*ledger.claims, *ledger.questions) if one.central]
     for one in entries.also:
         if not (docs / one.file).exists():
             raise UserError(f"{docs / 'reports.yaml'}: {one.file} is not there; take the line out or put the file back")

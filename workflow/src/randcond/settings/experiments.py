@@ -171,6 +171,8 @@ class Grid(Section):
     """A row each."""
     count: Positive = 12
     """Prompts, a column each."""
+    grid: GridName = "default"
+    """``full`` for a figure of the full grid only."""
 
 
 class Line(Section):
@@ -239,7 +241,7 @@ class Experiments(Section):
             kind: {name: one for name, one in getattr(self, kind).items() if one.grid == grid}
             for kind in ("runs", "tables", "series", "faster", "drawn")
         }
-        return self.model_copy(update=kept)
+        return self.model_copy(update={**kept, "grids": [one for one in self.grids if one.grid == grid]})
 
     @model_validator(mode="after")
     def _runs_exist(self) -> "Experiments":
