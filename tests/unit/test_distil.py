@@ -334,11 +334,11 @@ def kept(arguments: argparse.Namespace) -> dict[str, dict[str, torch.Tensor]]:
 @pytest.mark.parametrize(
     ("run", "by", "first"),
     [
-        ({}, "signal", 6),
-        (C_BASE, "interrupt", 4),
-        ({"trajectories": TRAJECTORIES, "relative_features": True}, "signal", 6),
+        pytest.param({}, "interrupt", 4, id="b-base"),
+        # the other two here, test_golden its losses
+        pytest.param(C_BASE, "signal", 6, id="c-base", marks=pytest.mark.slow),
+        pytest.param({"trajectories": TRAJECTORIES, "relative_features": True}, "signal", 6, id="trajectories"),
     ],
-    ids=["b-base", "c-base", "trajectories"],
 )
 @every_family
 def test_end_to_end_and_killed_half_way(

@@ -251,7 +251,9 @@ def fresh_state() -> Iterator[None]:
     AcceleratorState._reset_state(True)
 
 
-@pytest.mark.parametrize("student", ["b-small", "b-tiny", "c-base", "c-tiny"])
+@pytest.mark.parametrize(
+    "student", ["b-tiny", "c-base", *(pytest.param(one, marks=pytest.mark.slow) for one in ("b-small", "c-tiny"))]
+)
 def test_stable_diffusion_2_is_a_teacher(run: Run, student: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "teacher", run.assets["stable-diffusion-2-1"])
     teacher = teacher_of(load_pipeline(run.teacher))
