@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -34,14 +35,18 @@ def test_a_number_is_that_of_its_rows(text: str, file: str, report: str, run: st
     for said, found in zip(parts.groups(), measured(report, run, split, metric), strict=True):
         digits = len(said.partition(".")[2])
         assert said == f"{found * scale:.{digits}f}"
-    table = DOCS / file
-    if table.is_dir():
-        assert file == f"{report}/scores/{run}"
+    if file.endswith(".csv"):
+        table = pd.read_csv(DOCS / file)
+        row = table[(table["run"] == run) & (table["split"] == split) & (table["metric"] == metric)].iloc[0]
+        assert (row["measured"], row["error95"]) == pytest.approx(measured(report, run, split, metric))
+    elif file.endswith(".txt"):
+        assert file == f"runs/{report}.txt" and text.rstrip("%") in (DOCS / file).read_text()
     else:
-        assert run in table.read_text() and split in table.read_text()
+        assert file == f"{report}/scores/{run}"
 
 
 def test_no_result_stands_without_its_rows() -> None:
+    linked = re.findall(r"\[([^\]]*\d[^\]]*)\]\(", PAGE.read_text())
+    assert linked == [text for text, *_ in LINKS] and len(linked) > 25
     bare = re.sub(r"\[[^\]]+\]\([^)]*\)", "", PAGE.read_text()).replace("95% interval", "")
-    assert len(LINKS) > 25
     assert not re.findall(r"\d%|± \d|\d\.\d\d", bare)

@@ -39,8 +39,10 @@ def test_the_answer_stands_first_and_its_picture_second(tmp_path: Path) -> None:
         score["splits"]["all"]["metrics"]["fid"]["value"] = (1.0 if run == "seen-rc" else 5.0) + seed / 1000
     claim = world.settings["claims"][0] | {"text": "The heart of it", "metrics": ["fid"], "central": True}
     world.settings["claims"] = [*world.settings["claims"], claim]
+    world.settings["questions"] = [claim | {"text": "Ours"}]
     text = (world.build() / "index.html").read_text()
     head = text[: text.index("<nav")]
+    assert head.count("Does it hold?") == 1 and head.index("The heart of it") < head.index("A question of our own: “")
     assert '“<bdi>The heart of it</bdi>” is <strong class="verdict reproduced">reproduced</strong> here' in head
     assert "Gain on all concepts: FID +4.00 [" in " ".join(head.split())
     assert "(seeds 0, 1, 2; 95% intervals)" in head
@@ -61,7 +63,10 @@ def test_a_central_question_is_answered_where_the_central_claim_was_not_run(tmp_
     world.settings["grids"] = [figure | {"title": "Nobody", "runs": ["teacher", "missing"]}, figure]
     text = (world.build() / "index.html").read_text()
     head = text[: text.index("<nav")]
-    assert '<strong>Does it hold?</strong> “<bdi>Ours</bdi>” <strong class="verdict reproduced">holds</strong>' in head
+    answer = (
+        '<strong>Does it hold?</strong> A question of our own: “<bdi>Ours</bdi>” <strong class="verdict reproduced">'
+    )
+    assert f"{answer}holds</strong> here" in head
     assert "“<bdi>Not run</bdi>”" not in head
     assert "Nobody" not in text and figure["title"] in head
 

@@ -54,17 +54,20 @@ def test_the_answer_the_picture_the_rest(docs: Path) -> None:
 
 
 def test_a_report_of_our_questions_alone(docs: Path) -> None:
+    ledger = yaml.safe_load((docs / "claims.yaml").read_text())
+    (docs / "claims.yaml").write_text(yaml.safe_dump({"claims": [], "questions": ledger["claims"]}))
     tables = docs / "full/tables"
     claims = pd.read_csv(tables / "claims.csv")
     asked = claims.assign(claim_verdict=claims["claim_verdict"].replace("reproduced", "holds"))
     asked.to_csv(tables / "questions.csv", index=False)
     nothing = dict.fromkeys(("beyond", "low95", "high95"), float("nan"))
     claims.assign(**nothing, claim_verdict="not run").to_csv(tables / "claims.csv", index=False)
-    ledger = yaml.safe_load((docs / "claims.yaml").read_text())
-    (docs / "claims.yaml").write_text(yaml.safe_dump({"claims": [], "questions": ledger["claims"]}))
-    text = render(docs, docs / "claims.yaml")
-    assert text.count('<strong class="verdict holds">holds</strong> in a world.') == 1
-    assert "FID +4.00 [" in text and "The report." in text and "Of the paper's" not in text
+    both = [render(docs, docs / "claims.yaml")]
+    (tables / "claims.csv").unlink()  # as of a world in which nothing is claimed
+    for text in (*both, render(docs, docs / "claims.yaml")):
+        assert text.count('<strong class="verdict holds">holds</strong> in a world.') == 1
+        assert "A question of our own: “" in text and "FID +4.00 [" in text
+        assert "The report." in text and "Of the paper's" not in text
 
 
 def test_a_report_of_one_seed_has_no_intervals(docs: Path) -> None:
@@ -82,7 +85,7 @@ def test_what_is_not_there_is_named(docs: Path) -> None:
         render(docs, docs / "claims.yaml")
     (docs / "log.md").write_text("")
     (docs / "full/tables/claims.csv").unlink()
-    with pytest.raises(UserError, match=r"claims\.csv"):
+    with pytest.raises(UserError, match=r"tables: no claims\.csv"):
         render(docs, docs / "claims.yaml")
 
 

@@ -229,7 +229,7 @@ def _grids(settings: shown.Settings, files: Files, folder: Path) -> list[grids.F
     if files.prompts is None:
         raise UserError("report settings: there are grids of samples, but no --prompts")
     prompts, samples = inputs.read_prompts(files.prompts), grids.shards(files.samples)
-    students = {run for run, _ in samples} - {*UNTRAINED}
+    students = {run for run, _ in samples if settings.drawn.get(run, run) not in UNTRAINED}
     # with a part of the runs alone a figure may have none: it would show the teacher above empty rows
     some = [grid for grid in settings.grids if students & {*grid.runs}]
     return [grids.fill(number, grid, prompts, samples, settings.seeds, folder) for number, grid in enumerate(some, 1)]

@@ -65,12 +65,14 @@ class Answer:
         verdict: Of all its metrics.
         gains: By metric, with the interval, e.g. ``FID +2.01 [+0.41, +3.62]``.
         seeds: Of the runs compared.
+        own: Whether it is a question of our own.
     """
 
     text: str
     verdict: str
     gains: list[str]
     seeds: int
+    own: bool
 
 
 @dataclass(frozen=True)
@@ -92,14 +94,16 @@ def read_report(docs: Path, kept: Kept, central: Sequence[str]) -> Shown:
         central: Texts of the central claims.
 
     Raises:
-        UserError: If its table of claims is missing or is not one.
+        UserError: If its tables of claims and questions are missing or are none.
     """
-    claims = _read_ledger(docs / kept.folder / "tables/claims.csv")
-    ledgers, questions = [claims], docs / kept.folder / "tables/questions.csv"
-    if questions.is_file():
-        ledgers.append(_read_ledger(questions))
-    found = [ledger[ledger["claim"] == text] for ledger in ledgers for text in central]
-    answers = [_answer(rows) for rows in found if rows["beyond"].notna().any()]
+    tables = docs / kept.folder / "tables"
+    asked = [path for path in (tables / "claims.csv", tables / "questions.csv") if path.is_file()]
+    if not asked:
+        raise UserError(f"{tables}: no claims.csv and no questions.csv; keep a whole report there")
+    ledgers = {path.stem: _read_ledger(path) for path in asked}
+    found = [(name, ledger[ledger["claim"] == text]) for name, ledger in ledgers.items() for text in central]
+    answers = [_answer(rows, name == "questions") for name, rows in found if (rows["claim_verdict"] != "not run").any()]
+    claims = ledgers.get("claims", pd.DataFrame(columns=["claim", "claim_verdict"]))
     verdicts = claims.drop_duplicates("claim")["claim_verdict"]
     pictures = sorted((docs / kept.folder / "figures").glob("samples-1-*.png"))
     counts = {str(verdict): int((verdicts == verdict).sum()) for verdict in get_args(Verdict)}
@@ -121,7 +125,7 @@ def _read_ledger(path: Path) -> pd.DataFrame:
         ).astype({"claim": str, "claim_verdict": str})
 
 
-def _answer(rows: pd.DataFrame) -> Answer:
+def _answer(rows: pd.DataFrame, own: bool) -> Answer:
     gains = []
     for metric in METRICS:
         for row in rows[rows["metric"] == metric.key].dropna(subset="beyond").itertuples():
@@ -130,7 +134,7 @@ def _answer(rows: pd.DataFrame) -> Answer:
             )
             gains.append(f"{metric.name} {middle} [{low}, {high}]" if low != "+nan" else f"{metric.name} {middle}")
     seeds = max(len(str(seeds).split()) for seeds in rows["seeds"])
-    return Answer(rows["claim"].iloc[0], rows["claim_verdict"].iloc[0], gains, seeds)
+    return Answer(rows["claim"].iloc[0], rows["claim_verdict"].iloc[0], gains, seeds, own)
 
 
 def render(docs: Path, claims: Path, templates: Path = TEMPLATES) -> str:
