@@ -51,15 +51,16 @@ def record(stages: list[Stage]) -> Recorded:
         known = _known({stage.world for stage in stages}, repo)
         changed: dict[str, list[Any]] = {}
         for stage in stages:
+            if not stage.done:  # whatever DVC thinks of it, which takes a while to ask of hundreds
+                doubtful += stage.outs
+                found.unfinished.append(stage.name)
+                continue
             entry = known[stage.world, stage.name]
             differs = entry.changed_stage() or any(one.changed() for one in (*entry.deps, *entry.outs))
             reason = _reason(stage, entry, doubtful)
             if reason is not None:
                 doubtful += stage.outs
-                if stage.done:
-                    found.refused[stage.name] = reason
-                else:
-                    found.unfinished.append(stage.name)
+                found.refused[stage.name] = reason
             elif differs:
                 entry.save(run_cache=False)  # from the run cache `dvc repro` takes outputs that Snakemake does not know
                 entry.commit(relink=False)  # a linked output would be newer than what was made from it
@@ -87,8 +88,6 @@ def _known(worlds: set[str], repo: Any) -> dict[tuple[str, str], Any]:
 
 def _reason(stage: Stage, entry: Any, doubtful: list[str]) -> str | None:
     """Why a stage must not be recorded, if it must not."""
-    if not stage.done:
-        return "Snakemake would run it"
     for dep in stage.deps:
         if within(dep, doubtful):
             return f"it was made from {dep}, which is not recorded"
