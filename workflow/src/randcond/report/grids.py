@@ -146,7 +146,8 @@ def draw(grid: FilledGrid) -> Image.Image:
 
 
 def _enlarged(image: Image.Image) -> Image.Image:
-    factor = max(1, CELL // image.width)
+    """By a whole factor, to ``CELL`` pixels at least: a caption's words fit below."""
+    factor = -(-CELL // image.width)
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
