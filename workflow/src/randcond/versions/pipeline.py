@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -161,9 +162,15 @@ def _params(stage: Stage, source: Source, world: str) -> list[dict[str, list[str
     return [{file: keys} for file, keys in {**found, str(settings_file(world)): [stage.name]}.items() if keys]
 
 
+@lru_cache
+def _values(text: str) -> dict[str, Any]:
+    """What a YAML file of this text says: each is asked for by hundreds of stages."""
+    return yaml.safe_load(text) or {}
+
+
 def _entries(file: str, name: str) -> list[str]:
     """Entries of the experiments file that a name's settings come from: its own, and those of what it starts from."""
-    values, found = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}, []
+    values, found = _values(Path(file).read_text(encoding="utf-8")), []
     for kind, start in (("drawn", "run"), ("faster", "student"), ("runs", "")):
         entry = (values.get(kind) or {}).get(name)
         if entry is not None:
@@ -174,12 +181,12 @@ def _entries(file: str, name: str) -> list[str]:
 
 def _present(file: str, keys: list[str]) -> list[str]:
     """Those of ``keys`` that the YAML file has; its top-level ones for ``""``. DVC cannot watch what is not there."""
-    values = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+    values = _values(Path(file).read_text(encoding="utf-8"))
     if list(ALL) == keys:
         return list(values)
     found = []
     for key in keys:
-        value = values
+        value: Any = values
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         if value is not None:

@@ -51,7 +51,7 @@ def record(stages: list[Stage]) -> Recorded:
         known = _known({stage.world for stage in stages}, repo)
         changed: dict[str, list[Any]] = {}
         for stage in stages:
-            if not stage.done:  # whatever DVC thinks of it, which takes a while to ask of hundreds
+            if not stage.done:  # whatever DVC thinks of it
                 doubtful += stage.outs
                 found.unfinished.append(stage.name)
                 continue
