@@ -117,3 +117,10 @@ def test_a_measured_p_is_shown_beside_the_exponential(tmp_path: Path) -> None:
 def test_without_a_measured_p_nothing_of_it_is_shown(finished: World) -> None:
     assert "Measured from the teacher" not in (finished.folder / "report/index.html").read_text()
     assert not list((finished.folder / "report/figures").glob("measured.*"))
+
+
+@pytest.mark.parametrize("size", [28, 32, 64, 96, 256])
+def test_a_picture_is_as_wide_as_a_captions_words(size: int) -> None:
+    row = grids.GridRow("teacher", 0, [Image.new("RGB", (size, size))])
+    picture = grids.draw(grids.FilledGrid("Animals", "all", "samples.png", ["backgrounds"], [row]))
+    assert picture.width - grids.LABEL - 6 >= grids.CELL
