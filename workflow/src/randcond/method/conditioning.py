@@ -1,8 +1,9 @@
 """Random conditioning: with probability p(t) a noised image is paired with a random, unrelated text.
 
-The paper's heart (its section on random conditioning; its appendix D compares choices of p(t)), free of everything
-else, to be imported by anybody's training script. p(t) is high at large t, where x_t says little about the image, and
-low where image and text would contradict each other. It has a share, how many texts it swaps on average, and a shape.
+The paper's heart (section "Random Conditioning" of its method; its appendix D compares choices of p(t)), free of
+everything else, to be imported by anybody's training script. p(t) is high at large t, where x_t says little about the
+image, and low where image and text would contradict each other. It has a share, how many texts it swaps on average, and
+a shape.
 """
 
 from __future__ import annotations
@@ -253,6 +254,9 @@ def recondition(
     null: float = 0.1,
 ) -> tuple[list[str], torch.Tensor]:
     """Swap each text for a uniform draw from ``pool`` with probability p(t); then empty it with probability ``null``.
+
+    The paper's section "Random Conditioning", its one equation: the condition c^ of x_t^n is c^n with probability
+    1 - p(t), and c~ of C with probability p(t). Both losses are taken of (x_t^n, c^).
 
     Args:
         texts: The texts the images were made from, one an image.

@@ -1,4 +1,9 @@
-"""The distillation losses: L = L_out + L_feat (+ the denoising loss where real images are)."""
+"""The distillation losses: L = L_out + L_feat (+ the denoising loss where real images are).
+
+L_out and L_feat are the two equations of the paper's section "Naive Baseline Approach": the squared distance of what
+teacher and student predict of (x_t, c, t), and of what their layers l give out, summed over l. Random conditioning
+(conditioning.py) leaves them as they are and puts c^ in the place of c.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +48,7 @@ def captured(model: nn.Module, names: list[str]) -> Iterator[dict[str, torch.Ten
 class FeatureLoss(nn.Module):
     """L_feat: sum over pairs of modules of the mean squared error of their outputs.
 
+    The paper's L_feat = E sum_l ||f_T^l(x_t, c, t) - f_S^l(x_t, c, t)||^2, as its code has it: of each layer the mean.
     Their sizes differ, by a factor of thousands in some teachers: as they are, few of them are most of the sum.
 
     Where widths differ, a temporary 1x1 convolution, trained with the student, projects its output to the
@@ -121,6 +127,8 @@ def _key(name: str) -> str:
 
 class DistillationLoss(nn.Module):
     """All losses of one batch: the student learns to predict what the teacher predicts, under the same condition.
+
+    The paper's L_out = E ||e_T(x_t, c, t) - e_S(x_t, c, t)||^2, as its code has it: the mean, not the sum; and L_feat.
 
     Args:
         teacher: The frozen teacher.
