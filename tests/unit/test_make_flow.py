@@ -97,6 +97,7 @@ def test_a_teacher_of_flow_is_trained_put_together_and_draws(tmp_path: Path) -> 
     ]
     recipe = {"steps": 2, "batch": 4, "learning_rate": 1e-3, "cycles": 1, "scenes": 1, "ema": 0.9, "seed": 0}
     run("denoiser", *common, "--checkpoint", tmp_path / "state", "--output", tmp_path / "denoiser", recipe=recipe)
+    assert not (tmp_path / "state").exists()  # or another training would go on from it
     run("assemble", *common, "--denoiser", tmp_path / "denoiser", "--output", tmp_path / "teacher", recipe=recipe)
     known = json.loads((tmp_path / "teacher/training.json").read_text())
     assert known["recipe"] == recipe

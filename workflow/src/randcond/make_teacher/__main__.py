@@ -25,7 +25,8 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from randcond.jobs.files import atomic_path, sha256, write_json
+from randcond.jobs.code import code_of
+from randcond.jobs.files import atomic_path, files_below, sha256, sha256_of, write_json
 from randcond.jobs.stage import run_stage, set_threads
 from randcond.make_teacher import clip, flow
 from randcond.make_teacher.autoencoder import (
@@ -47,6 +48,7 @@ from randcond.training.checkpoint import Checkpoint
 from randcond.training.loop import Fitted, fit
 
 _SCALED = 8192  # images, at most about, by which the latents are scaled
+_PACKAGE = Path(__file__).parents[1]
 
 
 def _fit(
@@ -59,8 +61,7 @@ def _fit(
         | settings
     )
     recipe.micro_batch = recipe.batch
-    made_of = {"world": arguments.world, "family": arguments.family, "settings": json.dumps(settings, sort_keys=True)}
-    checkpoint = Checkpoint(arguments.checkpoint, made_of)
+    checkpoint = Checkpoint(arguments.checkpoint, _made_of(arguments, settings))
     accelerator = Accelerator(mixed_precision=settings.get("mixed_precision", "no"))
     with checkpoint.lock():
         return fit(
@@ -68,6 +69,14 @@ def _fit(
             warmup=settings.get("warmup", 0),
             decay=settings.get("decay", 0),
         )
+
+
+def _made_of(arguments: argparse.Namespace, settings: dict) -> dict[str, str]:
+    """What a checkpoint depends on: settings, code, and the parts that this one is made of."""
+    made_of = {"world": arguments.world, "family": arguments.family, "settings": json.dumps(settings, sort_keys=True)}
+    made_of["code"] = sha256_of([Path(file) for file in code_of(_PACKAGE, "make_teacher.__main__")])
+    parts = {"autoencoder": arguments.autoencoder, "text encoder": arguments.text_encoder}
+    return made_of | {name: sha256_of(files_below(folder)) for name, folder in parts.items() if folder}
 
 
 def _autoencoder(arguments: argparse.Namespace, settings: dict) -> None:
@@ -226,6 +235,8 @@ def _main(arguments: argparse.Namespace) -> None:
     settings = json.loads(arguments.settings)
     torch.manual_seed(settings.get("seed", 0))
     PARTS[arguments.part](arguments, settings)
+    if arguments.checkpoint:  # only now that the result is in its place
+        Checkpoint(arguments.checkpoint, {}).remove()
 
 
 if __name__ == "__main__":
