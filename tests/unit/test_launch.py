@@ -3,8 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-from randcond.jobs.launch import command
+import pytest
+
+from randcond.jobs import launch as launching
+from randcond.jobs.errors import UserError
+from randcond.jobs.launch import TRAININGS, command
 
 
 def launch(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -45,9 +50,28 @@ def test_accelerate_understands_the_command() -> None:
 
 
 def test_gpus_that_slurm_gave_otherwise() -> None:
-    done = launch("--gpus", "0", "randcond.scores.calibrate", "--help", SLURM_JOB_GPUS="4,5")
+    done = launch("--gpus", "0", "randcond.scores.calibrate", "--help", SLURM_STEP_GPUS="4,5")
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("error: gpus: the job was given 2")
+
+
+def test_gpus_of_the_batch_job_around_a_workflow_are_not_given_to_each_of_its_jobs() -> None:
+    done = launch("--gpus", "0", "randcond.scores.calibrate", "--help", SLURM_JOB_GPUS="4,5")
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("gpus", [1, 4])
+def test_only_trainings_share_their_work(gpus: int) -> None:
+    assert command(gpus, "randcond.samples.draw", ["--x"]) is None
+    for module in TRAININGS:
+        source = (Path(launching.__file__).parents[2] / f"{module.replace('.', '/')}.py").read_text()
+        assert "accelerator.is_main_process" in source
+
+
+def test_more_gpus_than_there_are_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching, "_found", lambda: 4)
+    with pytest.raises(UserError, match="gpus: the job was given 8, but torch finds 4; set gpus to 4"):
+        launching._main(["--gpus", "8", "randcond.students.distil"])
 
 
 def test_missing_gpus_are_one_line() -> None:

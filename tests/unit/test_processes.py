@@ -56,9 +56,9 @@ weights = sum(float(p.detach().double().abs().sum()) for p in student.parameters
 """
 
 
-def run(folder: Path, pipeline: Path, name: str, launcher: list[str]) -> list[dict]:
+def run(folder: Path, pipeline: Path, name: str, launcher: list[str], text: str = PROGRAM) -> list:
     program = folder / "program.py"
-    program.write_text(PROGRAM)
+    program.write_text(text)
     arguments = [str(program), str(Path(__file__).parent), str(folder), str(pipeline), name]
     done = subprocess.run([sys.executable, *launcher, *arguments], capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -85,3 +85,45 @@ def test_two_processes_equal_one(tmp_path: Path, pipeline_folder: Path) -> None:
     # every row of every batch is drawn by exactly one process, and no noise comes twice
     assert len(set(one["noise"])) == len(one["noise"]) == 24
     assert sorted(two[0]["noise"] + two[1]["noise"]) == pytest.approx(sorted(one["noise"]), rel=1e-5)
+
+
+STOPPED = """
+import os, signal, sys
+from pathlib import Path
+from types import SimpleNamespace
+import torch
+from accelerate import Accelerator
+from randcond.jobs.errors import UserError
+from randcond.training.checkpoint import Checkpoint
+from randcond.training.loop import fit
+
+folder = Path(sys.argv[2])
+accelerator = Accelerator(cpu=True)
+
+class Problem(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 1)
+
+    def forward(self, step, rows):
+        if step == 2 and accelerator.process_index == 1:  # not the one that writes the state
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"loss": self.layer(torch.ones(8, 3)[rows]).square().mean()}
+
+recipe = SimpleNamespace(steps=40, batch=8, micro_batch=4, learning_rate=1e-3, schedule="constant", weight_decay=0.0,
+                         gradient_clip=1.0, ema=0.0, cycles=1, optimizer="adamw")
+checkpoint = Checkpoint(folder / "state", {})
+try:
+    fit(Problem(), recipe, "two", checkpoint=checkpoint, accelerator=accelerator)
+    said = "went on"
+except UserError as error:
+    said = str(error)
+(folder / f"{sys.argv[4]}-{accelerator.process_index}.json").write_text(f'["{said}", {checkpoint.load()["step"]}]')
+"""
+
+
+def test_processes_stop_together_at_the_next_step(tmp_path: Path) -> None:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    first, second = run(tmp_path, tmp_path, "stopped", launcher, STOPPED)
+    assert first == ["two: stopped at step 3; the same command goes on from there", 3]
+    assert second == ["two: stopped by SIGTERM at step 3; the same command goes on from there", 3]

@@ -1,5 +1,6 @@
 """Asked to stop: by signals (tested with the training loop) and by the end of SLURM's walltime."""
 
+import signal
 import subprocess
 from datetime import datetime
 from types import SimpleNamespace
@@ -67,3 +68,22 @@ def test_stops_when_nobody_waits_for_the_job(by_a_rule: bool, monkeypatch: pytes
         assert asked() == ""
         monkeypatch.setattr(stopping.os, "getppid", lambda: -1)
         assert asked() == ("the end of Snakemake" if by_a_rule else "")
+
+
+def test_a_second_interrupt_does_not_wait() -> None:
+    with asked_to_stop() as asked:
+        signal.raise_signal(signal.SIGINT)
+        assert asked() == "SIGINT"
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+def test_what_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of a job that was started in the background
+    try:
+        with asked_to_stop() as asked:
+            signal.raise_signal(signal.SIGINT)
+            assert asked() == ""
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -19,6 +19,7 @@ from torch import nn
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.seeding import generator
+from randcond.make_teacher import __main__ as make_teacher
 from randcond.make_teacher.__main__ import _fit
 from randcond.training.checkpoint import Checkpoint
 from randcond.training.loop import MovingAverage, _rows, fit
@@ -137,16 +138,28 @@ def test_stopped_before_the_first_checkpoint_starts_anew(tmp_path: Path) -> None
     assert torch.equal(weights(again), weights(straight))
 
 
-def test_a_teacher_of_another_family_does_not_go_on_from_a_checkpoint(tmp_path: Path) -> None:
+def test_a_teacher_of_other_parts_does_not_go_on_from_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = {"steps": 4, "batch": 8, "learning_rate": 1e-2}
+    weights = tmp_path / "autoencoder/model.safetensors"
+    weights.parent.mkdir()
+    weights.write_text("one")
+    made_of = {"autoencoder": weights.parent, "text_encoder": None, "checkpoint": tmp_path / "state"}
     unet, transformer = (
-        Namespace(world="emoji", family=family, part="denoiser", checkpoint=tmp_path)
-        for family in ("stable_diffusion", "sd3")
+        Namespace(world="emoji", family=family, part="denoiser", **made_of) for family in ("stable_diffusion", "sd3")
     )
     with pytest.raises(UserError, match="SIGTERM"):
         _fit(unet, settings, Problem(signals={2: signal.SIGTERM}))
     with pytest.raises(UserError, match="other family"):
         _fit(transformer, settings, Problem())
+    weights.write_text("other")
+    with pytest.raises(UserError, match="other autoencoder;"):
+        _fit(unet, settings, Problem())
+    weights.write_text("one")
+    with monkeypatch.context() as changed, pytest.raises(UserError, match="other code;"):
+        changed.setattr(make_teacher, "code_of", lambda *_: [str(weights)])
+        _fit(unet, settings, Problem())
     assert _fit(unet, settings, Problem()).history[-1]["step"] == 4
 
 
@@ -248,7 +261,8 @@ def test_no_clipping_at_zero(updates: list[SimpleNamespace]) -> None:
 
 
 @pytest.mark.parametrize(
-    "signals", [{10: signal.SIGTERM}, {11: signal.SIGUSR1}, {0: signal.SIGTERM, 20: signal.SIGUSR1}]
+    "signals",
+    [{10: signal.SIGTERM}, {11: signal.SIGUSR1}, {0: signal.SIGTERM, 20: signal.SIGUSR1}, {7: signal.SIGINT}],
 )
 def test_stopped_by_a_signal_loses_nothing(tmp_path: Path, signals: dict[int, signal.Signals]) -> None:
     straight = Problem()

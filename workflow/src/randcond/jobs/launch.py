@@ -4,7 +4,7 @@
 
 The number belongs to the job's resources, not to its settings: results do not depend on it. Without GPUs the stage runs
 here, on the CPU, whatever the machine has; on one it runs here too; on several ``accelerate launch`` starts a process
-for each.
+for each, if the stage is a training. Any other takes the first.
 """
 
 import os
@@ -13,10 +13,12 @@ import sys
 
 from randcond.jobs.errors import UserError
 
+TRAININGS = ("randcond.students.distil", "randcond.faster.distil")  # what knows how to share its work
+
 
 def command(gpus: int, module: str, options: list[str]) -> list[str] | None:
     """The command that starts several processes, or None where this process is enough."""
-    if gpus < 2:
+    if gpus < 2 or module not in TRAININGS:
         return None
     launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", str(gpus)]
     # each job picks a free port, so that several fit on a machine; precision is the stage's setting
@@ -30,23 +32,31 @@ def _main(arguments: list[str]) -> None:
     gpus = gpus or _of_slurm()
     if gpus == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    elif not _cuda():
-        raise UserError(f"gpus: the job was given {gpus}, but torch finds none; set gpus to 0 or check the driver")
+    elif (found := _found()) < gpus:
+        there = found or "none"
+        raise UserError(
+            f"gpus: the job was given {gpus}, but torch finds {there}; set gpus to {found} or check the driver"
+        )
     if several := command(gpus, module, options):
+        # asked to stop, its processes are given this many seconds to save their state; 30 are too few
+        os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")
         os.execv(several[0], several)
     sys.argv = [module, *options]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def _of_slurm() -> int:
-    """GPUs that SLURM gave the job otherwise than by Snakemake's resource ``gpu``, e.g. by ``gres``."""
-    return len(os.environ.get("SLURM_JOB_GPUS", "").replace(",", " ").split())
+    """GPUs that SLURM gave this job step otherwise than by Snakemake's resource ``gpu``, e.g. by ``gres``.
+
+    Not those of the batch job around it, in which a whole workflow may run.
+    """
+    return len(os.environ.get("SLURM_STEP_GPUS", "").replace(",", " ").split())
 
 
-def _cuda() -> bool:
+def _found() -> int:
     import torch
 
-    return torch.cuda.is_available()
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 if __name__ == "__main__":

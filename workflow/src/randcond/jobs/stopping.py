@@ -1,4 +1,4 @@
-"""Being asked to stop: by SIGTERM or SIGUSR1, or because SLURM's time is nearly over, or Snakemake is gone."""
+"""Being asked to stop: by SIGTERM, SIGUSR1 or Ctrl-C, or because SLURM's time is nearly over, or Snakemake is gone."""
 
 import os
 import signal
@@ -9,15 +9,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-# seconds before the end of the walltime; a tenth of a short walltime. Several processes stop at the next entry of the
-# history, 20 steps away at most, and a state of the paper's size takes a minute to write
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+# seconds before the end of the walltime; a tenth of a short walltime. A state of the paper's size takes a minute
 MARGIN = 300.0
 
 
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], str]]:
-    """While the context lasts, SIGTERM and SIGUSR1 do not end the process.
+    """While the context lasts, the signals do not end the process, but for a second Ctrl-C; who ignores one goes on to.
 
     Yields:
         A function that returns what asks the job to stop, e.g. ``"SIGTERM"``, or ``""``.
@@ -25,6 +24,8 @@ def asked_to_stop() -> Iterator[Callable[[], str]]:
     came: list[str] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and came:
+            raise KeyboardInterrupt
         came.append(signal.Signals(number).name)
 
     def asked() -> str:
@@ -36,7 +37,8 @@ def asked_to_stop() -> Iterator[Callable[[], str]]:
 
     parent, deadline = os.getppid(), _deadline()
     ends_with_parent = "RANDCOND_JOB" in os.environ  # set by the rules; started by hand, it outlives its shell
-    before = {number: signal.signal(number, note) for number in SIGNALS}
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield asked
     finally:

@@ -136,13 +136,12 @@ def fit(
             run.add(losses)
             if after_step is not None:
                 after_step(run.done, ema)
-            asked, ended = bool(signal()), run.done == recipe.steps
+            asked, ended = run.agreed(bool(signal())), run.done == recipe.steps
             logged = ended or run.done % log_every == 0
             if logged:
-                asked = run.log(list(losses), asked)
+                run.log(list(losses))
                 progress.at(run.done, f"loss {run.history[-1]['loss']:.4f}")
-            # several processes must agree to stop, which they do when they average their losses
-            if asked and not ended and (logged or accelerator.num_processes == 1):
+            if asked and not ended:
                 run.stop(signal())
             if logged and not ended:
                 run.save_if_due()
@@ -198,22 +197,28 @@ class _Run:
         self.done += 1
         self._recent.append(torch.stack(list(losses.values())))
 
-    def log(self, names: list[str], asked: bool) -> bool:
-        """Close an entry of the history, the mean over steps and processes; was any of them asked to stop?
+    def agreed(self, asked: bool) -> bool:
+        """Was any process asked to stop? They stop together, or one would wait for the others for ever."""
+        if self._accelerator.num_processes == 1:
+            return asked
+        flag = torch.tensor(float(asked), device=self._accelerator.device)
+        return bool(self._accelerator.reduce(flag, "sum") > 0)
+
+    def log(self, names: list[str]) -> None:
+        """Close an entry of the history, the mean over steps and processes.
 
         Raises:
             UserError: If the training has failed.
         """
         steps, place = torch.stack(self._recent), names.index("loss")
-        more = steps.new_tensor([float(steps[0, place]), float(asked)])
-        # what is decided upon is the same in all processes, or one would wait for the others for ever
-        *means, first, flag = self._accelerator.reduce(torch.cat([steps.mean(0), more]), "mean").tolist()
+        # what is decided upon is the same in all processes
+        both = torch.cat([steps.mean(0), steps[:1, place]])
+        *means, first = self._accelerator.reduce(both, "mean").tolist()
         entry = dict(zip(names, means, strict=True))
         if trouble := self._trouble(entry, self.history[0]["loss"] if self.history else first):
             self._fail(trouble)
         self.history.append({"step": self.done, **entry})
         self._recent = []
-        return flag > 0
 
     def save_if_due(self) -> None:
         """Save the state if the last one is old."""
