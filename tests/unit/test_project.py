@@ -71,6 +71,9 @@ def test_cluster_profiles_name_rules_that_exist(name: str) -> None:
     assert resources.keys() | profile["set-threads"].keys() <= known
     # the number of GPUs is the configuration's
     assert not any("gpu" in key or "gres" in key for one in resources.values() for key in one)
+    if resources:  # or it would be killed after the default's hour
+        on_gpus = set(re.findall(r"^rule (\w+):(?:\n(?!rule ).*)*?\n        gpu=", rules, re.MULTILINE))
+        assert {"faster", "student", "score"} <= on_gpus <= resources.keys()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from cleanfid import fid
 from PIL import Image
 
 from randcond.jobs.errors import UserError
+from randcond.jobs.progress import Progress
 from randcond.worlds.archives import numbered_images
 
 # what Pillow and zipfile raise at broken files (a broken PNG is a SyntaxError); not what torch does for want of memory
@@ -20,6 +21,7 @@ _NO_PICTURE = (
     *(OSError, ValueError, SyntaxError, LookupError, TypeError, EOFError),
     *(Image.DecompressionBombError, zipfile.BadZipFile, zlib.error, struct.error),
 )
+_BATCHES = 8  # that are read between two looks at the clock; an archive is opened anew after them
 
 
 class ImageFeatures:
@@ -47,7 +49,7 @@ class ImageFeatures:
         Raises:
             UserError: If an archive is broken or empty, or an image is missing.
         """
-        return np.concatenate([self._features(*one, batch) for one in numbered_images(archives)])
+        return np.concatenate([self._features(*one, batch) for one in pieces("features", archives, batch)])
 
     @torch.no_grad()
     def features_of(self, images: torch.Tensor, batch: int = 128) -> np.ndarray:
@@ -71,6 +73,22 @@ class ImageFeatures:
     def _resize(self, image: np.ndarray) -> np.ndarray:
         tensor = self._preprocess(Image.fromarray(image))
         return tensor.permute(1, 2, 0).numpy()
+
+
+def pieces(what: str, archives: Sequence[Path], batch: int) -> Iterator[tuple[Path, list[str]]]:
+    """The zips' images, some whole batches at a time; now and then a line says how far ``what`` has come.
+
+    Raises:
+        UserError: As :func:`numbered_images`.
+    """
+    found = numbered_images(archives)
+    progress, done = Progress(what, sum(len(names) for _, names in found), "images"), 0
+    for archive, names in found:
+        for start in range(0, len(names), _BATCHES * batch):
+            piece = names[start : start + _BATCHES * batch]
+            yield archive, piece
+            done += len(piece)
+            progress.at(done)
 
 
 @contextmanager

@@ -20,8 +20,7 @@ from PIL import Image
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from randcond.jobs.errors import UserError, reading
-from randcond.scores.image_features import pictures
-from randcond.worlds.archives import numbered_images
+from randcond.scores.image_features import pictures, pieces
 
 LEGACY = "checkpoints/pt_inception-2015-12-05-6726825d.pth"
 CLEAN = "inception-2015-12-05.pt"
@@ -48,7 +47,7 @@ def fid_features(folder: Path, archives: list[Path], mode: str, batch: int, devi
         with _hub(folder):
             network = feature_extractor("pytorch_inception", torch.device(device), use_dataparallel=False)
     parts = []
-    for archive, names in numbered_images(archives):
+    for archive, names in pieces(f"Inception, {mode}", archives, batch):
         with pictures(archive):
             part = fid.get_files_features(
                 names,
@@ -77,7 +76,7 @@ def logits(folder: Path, archives: list[Path], batch: int, device: str) -> np.nd
         "inception-v3-compat", ["logits_unbiased"], feature_extractor_weights_path=str(path)
     ).to(device)
     found = []
-    for archive, names in numbered_images(archives):
+    for archive, names in pieces("Inception, logits", archives, batch):
         with pictures(archive), zipfile.ZipFile(archive) as opened:
             for start in range(0, len(names), batch):
                 images = [Image.open(io.BytesIO(opened.read(name))) for name in names[start : start + batch]]

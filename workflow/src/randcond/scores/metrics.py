@@ -9,6 +9,7 @@ from torch import from_numpy
 from torch_fidelity.metric_isc import isc_features_to_metric
 
 from randcond.jobs.errors import UserError
+from randcond.jobs.progress import Progress
 from randcond.jobs.seeding import numpy_generator
 
 _FEWEST = 5  # images of a stratum of its own
@@ -71,13 +72,13 @@ def error95(
             these, and those of strata with fewer than five images, which tell little of themselves, within one. None:
             of all.
     """
-    rng = numpy_generator(seed)
-    if strata is None:
-        values = [statistic(rng.integers(count, size=count)) for _ in range(rounds)]
-    else:
+    rng, progress, values = numpy_generator(seed), Progress("bootstrap", rounds, "resamples"), list[float]()
+    if strata is not None:
         _, places, sizes = np.unique(strata, return_inverse=True, return_counts=True)
-        pooled = np.where(sizes[places] < _FEWEST, -1, places)
-        values = [statistic(_within(pooled, rng)) for _ in range(rounds)]
+        strata = np.where(sizes[places] < _FEWEST, -1, places)
+    for done in range(rounds):
+        progress.at(done)  # nothing of what is over soon
+        values.append(statistic(rng.integers(count, size=count) if strata is None else _within(strata, rng)))
     return float(1.96 * np.std(values, ddof=1))
 
 
