@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from diffusers.models.autoencoders.vae import Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,7 +24,7 @@ from randcond.settings.config import Config, check_config
 from randcond.settings.experiments import load_experiments
 from randcond.settings.own import check_own, check_teacher
 from randcond.teachers.families import denoiser_folder
-from randcond.teachers.pipelines import decode, draw_latents, load_pipeline
+from randcond.teachers.pipelines import decode, draw_latents, encode_images, load_pipeline
 from randcond.worlds import load_world, own
 
 ROOT = Path(__file__).parents[2]
@@ -198,6 +200,20 @@ def test_latents_are_those_that_the_pictures_were_drawn_from(tmp_path: Path) -> 
     assert (apart < 0.1).all() and (crossed > 10 * apart).all()
     with pytest.raises(UserError, match=r"vae: no such file|vae: not an autoencoder"):
         scores.latents(tmp_path, [tmp_path / "0.zip"], 1)
+
+
+def test_the_autoencoder_is_given_one_image_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance, teacher = np.random.default_rng(0), ROOT / "workflow/assets/emoji/teacher"
+    pixels = [chance.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(3)]
+    write_images(tmp_path / "0.zip", [stored(Image.fromarray(one), "png", None) for one in pixels], 0, "png")
+    taken: list[int] = []
+    encode = Encoder.forward
+    monkeypatch.setattr(Encoder, "forward", lambda self, images: taken.append(len(images)) or encode(self, images))
+    found = scores.latents(teacher, [tmp_path / "0.zip"], 128)
+    assert taken == [1, 1, 1]
+    images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+    together = encode_images(load_pipeline(teacher), images).flatten(1).numpy()
+    np.testing.assert_allclose(found, together, rtol=1e-4, atol=1e-5)
 
 
 def test_wrong_images_are_no_score(lookup: dict[str, np.ndarray]) -> None:

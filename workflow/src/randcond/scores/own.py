@@ -85,6 +85,7 @@ def latents(teacher: Path, archives: Sequence[Path], batch: int) -> np.ndarray:
         vae = AutoencoderKL.from_pretrained(
             str(teacher), subfolder="vae", dtype=torch.float32, use_safetensors=True, local_files_only=True
         ).to(device())
+    vae.enable_slicing()  # one image at a time: its activations of a batch of large ones would not fit on a GPU
     found = []
     for archive, names in numbered_images(archives):
         with reading(archive, "a whole zip of images"), zipfile.ZipFile(archive) as opened:
