@@ -1,0 +1,168 @@
+"""What a model of one's own is refused for before anything runs: its teacher, its texts, its runs."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_pipelines import every_family
+
+from randcond.jobs.errors import UserError
+from randcond.jobs.yaml_file import read_yaml
+from randcond.settings.config import Config, check_config
+from randcond.settings.experiments import load_experiments
+from randcond.settings.own import check_own, check_teacher
+from randcond.teachers.families import denoiser_folder
+
+ROOT = Path(__file__).parents[2]
+
+TEACHERS: dict[str, tuple[dict[str, str], str]] = {
+    "none": ({}, "no such folder"),
+    "a LoRA": ({"adapter_config.json": "{}"}, "a LoRA and no diffusers pipeline"),
+    "a LoRA's weights": ({"pytorch_lora_weights.safetensors": ""}, "a LoRA and no diffusers pipeline"),
+    "a UNet": ({"config.json": "{}"}, "one model and no diffusers pipeline"),
+    "pictures": ({"a.png": ""}, "something else"),
+    "no JSON": ({"model_index.json": "{"}, "no index of a diffusers pipeline"),
+    "a list": ({"model_index.json": "[]"}, "no index of a diffusers pipeline"),
+    "another family": ({"model_index.json": '{"_class_name": "FluxPipeline"}'}, "a FluxPipeline; known are"),
+    "pickles in it": (
+        {"model_index.json": '{"_class_name": "StableDiffusionPipeline"}', "unet/diffusion_pytorch_model.bin": ""},
+        "no safetensors weights",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TEACHERS)
+def test_what_is_no_teacher_is_named(tmp_path: Path, case: str) -> None:
+    files, told = TEACHERS[case]
+    folder = tmp_path / "teacher"
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    with pytest.raises(UserError, match=told) as refused:
+        check_teacher(folder)
+    assert "\n" not in str(refused.value)
+
+
+@every_family
+def test_a_pipeline_of_every_family_is_a_teacher(pipeline_folder: Path, tmp_path: Path) -> None:
+    check_teacher(pipeline_folder)
+    folder = shutil.copytree(pipeline_folder, tmp_path / "teacher")
+    for file in denoiser_folder(folder).glob("*.safetensors"):
+        file.rename(file.with_suffix(".bin"))
+    with pytest.raises(UserError, match=f"its {denoiser_folder(folder).name} has no safetensors weights"):
+        check_teacher(folder)
+
+
+def test_a_pickle_is_no_teacher(tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt").write_bytes(b"")
+    with pytest.raises(UserError, match="a pickle"):
+        check_teacher(tmp_path / "model.ckpt")
+
+
+def own_config(**changes: Any) -> Config:
+    return check_config(
+        read_yaml(ROOT / "config/config.yaml", "c") | read_yaml(ROOT / "config/own.yaml", "c") | changes
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"sources": {}}, "sources.own: name the file"),
+        ({"sources": {"own": "config/none.txt"}}, "config/none.txt: no such file"),
+        ({"teacher": "config"}, "something else"),
+        ({"evaluator": "config"}, "neither open_clip_config.json nor torchvision.json"),
+        ({"teacher": "mine.safetensors"}, "mine.safetensors: no such file"),
+        ({"experiments": "config/experiments.yaml"}, "no real images"),
+    ],
+)
+def test_the_template_is_right_and_what_it_lacks_is_named(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], told: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    right, wrong = own_config(), own_config(**changes)
+    check_own(right, load_experiments(right.experiments))
+    with pytest.raises(UserError, match=told):
+        check_own(wrong, load_experiments(wrong.experiments))
+
+
+def test_the_resolution_is_the_teachers() -> None:
+    with pytest.raises(UserError, match=r"rendering\.resolution"):
+        own_config(rendering={"resolution": 768})
+
+
+DESCRIBED = {"count": 3, "evaluation": 2, "examples": ["a red cup", "a tiger", "two bears"], "llm": {"count": 9}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, ""),
+        ({"description": "cups"}, "prompts.description: 'cups' does not say"),
+        ({"description": None}, "sources.own: name the file of texts"),
+        ({"examples": ["a cup", "a cup"]}, "prompts.examples: 1 different texts; give at least 3"),
+        ({"llm": {"count": 4}}, "prompts.llm.count: 4 texts to be written are fewer than the 3"),
+    ],
+)
+def test_texts_that_are_to_be_written(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], told: str) -> None:
+    monkeypatch.chdir(ROOT)
+    prompts = DESCRIBED | {"description": "Drawings of animals and things on plain backgrounds."} | changes
+    config = own_config(sources={}, prompts=prompts)
+    if not told:
+        return check_own(config, load_experiments(config.experiments))
+    with pytest.raises(UserError, match=told) as refused:
+        check_own(config, load_experiments(config.experiments))
+    assert "\n" not in str(refused.value)
+    return None
+
+
+def test_a_description_is_for_this_world_and_no_file_stands_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match="give one of the two"):
+        check_own(
+            own_config(prompts={"description": "Drawings of things."}), load_experiments("config/experiments.yaml")
+        )
+    with pytest.raises(UserError, match="the world artists has texts"):
+        check_config({"prompts": {"description": "Drawings of things."}})
+
+
+@pytest.mark.parametrize(
+    ("index", "denoiser", "student", "told"),
+    [
+        ("StableDiffusion3Pipeline", "transformer", "half-depth", ""),
+        (
+            "StableDiffusion3Pipeline",
+            "transformer",
+            "b-base",
+            "b-base is no student of a transformer; there are half-depth",
+        ),
+        ("StableDiffusionXLPipeline", "unet", "koala-700m", ""),
+        ("StableDiffusionXLPipeline", "unet", "half-depth", "half-depth is no student of a UNet; there are b-base"),
+    ],
+)
+def test_students_are_of_the_teachers_kind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, index: str, denoiser: str, student: str, told: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    (tmp_path / denoiser).mkdir()
+    (tmp_path / denoiser / "diffusion_pytorch_model.safetensors").write_bytes(b"")
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": index}))
+    runs = tmp_path / "experiments.yaml"
+    runs.write_text(f"runs: {{mine: {{student: {student}}}}}\ntables: {{}}\n")
+    config, experiments = own_config(teacher=str(tmp_path)), load_experiments(str(runs))
+    if not told:
+        return check_own(config, experiments)
+    with pytest.raises(UserError, match=told) as refused:
+        check_own(config, experiments)
+    assert "\n" not in str(refused.value)
+    return None
+
+
+def test_written_prompts_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    asking = tmp_path / "experiments.yaml"
+    asking.write_text((ROOT / "config/own_experiments.yaml").read_text().replace("{texts: [pool],", "{prompts: llm,"))
+    with pytest.raises(UserError, match=r"runs\.base: the own world has no written prompts"):
+        check_own(own_config(), load_experiments(str(asking)))
