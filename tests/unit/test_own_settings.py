@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_pipelines import every_family
+from tiny_pipelines import every_family, student_of
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.yaml_file import read_yaml
+from randcond.planning import operations
 from randcond.settings.config import Config, check_config
 from randcond.settings.experiments import load_experiments
 from randcond.settings.own import check_own, check_teacher
@@ -53,6 +54,28 @@ def test_a_pipeline_of_every_family_is_a_teacher(pipeline_folder: Path, tmp_path
         file.rename(file.with_suffix(".bin"))
     with pytest.raises(UserError, match=f"its {denoiser_folder(folder).name} has no safetensors weights"):
         check_teacher(folder)
+
+
+LAYOUT = "results/assets/stable-diffusion-v1-4-layout"  # as config/own_sd.yaml has it
+
+
+@pytest.mark.parametrize("pipeline_folder", ["sdxl", "sd3"], indirect=True)
+def test_a_folder_is_judged_as_itself_whatever_layout_is_named(
+    pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    folder, runs = shutil.copytree(pipeline_folder, tmp_path / "teacher"), tmp_path / "experiments.yaml"
+    runs.write_text(f"runs: {{mine: {{student: {student_of(folder)}}}}}\ntables: {{}}\n")
+    config, experiments = own_config(teacher=str(folder), teacher_layout=LAYOUT), load_experiments(runs)
+    check_own(config, experiments)
+    found, itself = operations.models_of(config), operations.of_folder(folder)
+    assert found.parameters("unet") == itself.parameters("unet") < 1e6
+    for file in denoiser_folder(folder).glob("*.safetensors"):
+        file.rename(file.with_suffix(".bin"))
+    with pytest.raises(UserError, match="has no safetensors weights"):
+        check_own(config, experiments)
+    with pytest.raises(UserError, match="has no safetensors weights"):
+        check_teacher(folder, LAYOUT)
 
 
 def test_a_pickle_is_no_teacher(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@ rule converted:
     input:
         code=code("converted.convert"),
         file=CONFIG.teacher,
-        layout=CONFIG.teacher_layout or [],
-        layout_files=files_of(CONFIG.teacher_layout) if CONFIG.teacher_layout else [],
+        layout=CONFIG.layout or [],
+        layout_files=files_of(CONFIG.layout) if CONFIG.layout else [],
     output:
         directory(f"{OUT}/converted/teacher"),
     log:

@@ -238,7 +238,7 @@ def models_of(config: Config) -> Models:
     Raises:
         UserError: If that folder is not there yet, or is of another family.
     """
-    described = config.teacher_layout or config.teacher
+    described = config.layout or config.teacher
     known = _KNOWN.get(described.removeprefix(_ASSETS))
     if described.startswith(_ASSETS) and known is not None:
         return known()

@@ -90,6 +90,11 @@ class Config(Section):
         return f"results/{self.name}/converted/teacher" if self.teacher.endswith(".safetensors") else self.teacher
 
     @property
+    def layout(self) -> str | None:
+        """``teacher_layout`` where the teacher is one file; beside a folder, which describes itself, it is not read."""
+        return self.teacher_layout if self.teacher.endswith(".safetensors") else None
+
+    @property
     def teacher_card(self) -> ModelCard:
         """What is said of the teacher; the licence of the one that is shipped stands in NOTICE."""
         shipped = self.teacher in [parts["teacher"] for parts in _SHIPPED.values()]

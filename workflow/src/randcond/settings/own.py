@@ -29,7 +29,7 @@ def check_own(config: Config, experiments: Experiments) -> None:
     if config.world != "own":
         return
     _check_texts(config)
-    check_teacher(Path(config.teacher), config.teacher_layout)
+    check_teacher(Path(config.teacher), config.layout)
     fetched = config.evaluator.startswith(_FETCHED) and not Path(config.evaluator).exists()
     described = ("open_clip_config.json", "torchvision.json")
     if not fetched and not any(Path(config.evaluator, name).is_file() for name in described):
@@ -47,7 +47,7 @@ def check_own(config: Config, experiments: Experiments) -> None:
 
 def _check_student(config: Config, name: str, student: str) -> None:
     """Whether a student can be made of the teacher's kind of denoiser; a layout that is to be fetched is a UNet's."""
-    described = Path(config.teacher_layout or config.teacher)
+    described = Path(config.layout or config.teacher)
     transformer = described.exists() and family_of(described).denoiser == "transformer"
     known = TRANSFORMER_STUDENTS if transformer else UNET_STUDENTS
     if student not in known:
@@ -109,8 +109,9 @@ def check_teacher(path: Path, layout: str | None = None) -> None:
             )
         if layout.startswith(_FETCHED) and not Path(layout).exists():
             return
-        path, where = Path(layout), f"config: teacher_layout: {layout}"
-    _check_folder(path, where, weights=layout is None)
+        _check_folder(Path(layout), f"config: teacher_layout: {layout}", weights=False)
+    else:
+        _check_folder(path, where, weights=True)
 
 
 def _check_file(path: Path, where: str) -> None:
