@@ -22,8 +22,10 @@ from randcond.worlds import load_world, own
 
 ROOT = Path(__file__).parents[2]
 
-TEXTS = [f"a {colour} {thing}" for colour in ("red", "blue", "white") for thing in ("cup", "tiger", "polar bear")]
-ASKED: dict[str, Any] = {"evaluation": 3, "count": 2, "held_out": ["tiger", "Polar bear"], "seed": 5, "draw": 0}
+TEXTS = [
+    f"a {colour} {thing}" for colour in ("red", "blue", "white", "pink") for thing in ("cup", "tiger", "polar bear")
+]
+ASKED: dict[str, Any] = {"evaluation": 4, "count": 2, "held_out": ["tiger", "Polar bear"], "seed": 5, "draw": 0}
 
 
 def written(folder: Path, suffix: str, texts: list[str]) -> dict[str, Path]:
@@ -43,7 +45,7 @@ def test_each_text_is_evaluated_rendered_or_in_the_pool(tmp_path: Path, suffix: 
     sources = written(tmp_path, suffix, [*TEXTS, "", "  a red   cup ", TEXTS[3]])
     evaluation = own.evaluation(ASKED, sources)
     captions, pool = own.choose(ASKED, evaluation, sources)
-    assert (len(evaluation), len(captions)) == (3, 2)
+    assert (len(evaluation), len(captions)) == (4, 2)
     assert not any("tiger" in text or "bear" in text for text in captions["text"])
     assert sorted([*evaluation["text"], *captions["text"], *pool]) == sorted(TEXTS)
     for text, split in [*evaluation[["text", "split"]].values, *captions[["text", "split"]].values]:
@@ -52,7 +54,7 @@ def test_each_text_is_evaluated_rendered_or_in_the_pool(tmp_path: Path, suffix: 
 
 def test_a_draw_is_of_its_own_and_the_evaluation_is_not(tmp_path: Path) -> None:
     sources = written(tmp_path, ".txt", [f"text number {i}" for i in range(60)])
-    asked = ASKED | {"count": 20}
+    asked = ASKED | {"count": 20, "held_out": []}
     evaluation = own.evaluation(asked, sources)
     one, two = (own.choose(asked | {"draw": draw}, evaluation, sources)[0]["text"].tolist() for draw in (0, 1))
     assert one != two
@@ -95,7 +97,7 @@ def test_bad_texts_are_named(tmp_path: Path, case: str) -> None:
 def test_a_million_texts_of_which_half_repeat(tmp_path: Path) -> None:
     path = tmp_path / "texts.txt"
     path.write_text("\n".join(f"text number {i % 500_000}" for i in range(1_000_000)))
-    asked = ASKED | {"evaluation": 500, "count": 4000}
+    asked = ASKED | {"evaluation": 500, "count": 4000, "held_out": []}
     evaluation = own.evaluation(asked, {"own": path})
     captions, pool = own.choose(asked, evaluation, {"own": path})
     assert (len(evaluation), len(captions), len(pool)) == (500, 4000, 495_500)
@@ -103,8 +105,8 @@ def test_a_million_texts_of_which_half_repeat(tmp_path: Path) -> None:
 
 def test_more_than_there_is(tmp_path: Path) -> None:
     sources = written(tmp_path, ".txt", TEXTS)
-    with pytest.raises(UserError, match=r"prompts.evaluation: 8 of the 9"):
-        own.evaluation(ASKED | {"evaluation": 8}, sources)
+    with pytest.raises(UserError, match=r"prompts.evaluation: 11 of the 12"):
+        own.evaluation(ASKED | {"evaluation": 11}, sources)
     evaluation = own.evaluation(ASKED, sources)
     with pytest.raises(UserError, match=r"prompts.count: 4 pairs .* only [0-3] different"):
         own.choose(ASKED | {"count": 4}, evaluation, sources)
@@ -112,6 +114,31 @@ def test_more_than_there_is(tmp_path: Path) -> None:
         own.evaluation(ASKED, {})
     with pytest.raises(UserError, match="no real images"):
         load_world("own").training_images(evaluation, 0, 0, 32, {})
+
+
+@pytest.mark.parametrize(
+    ("things", "told"),
+    [
+        (("cup", "cup", "tiger"), "1 of the 6 evaluation prompts .* texts with them to .*txt, or .* more texts have"),
+        (("tiger", "tiger", "cup"), "5 of the 6 evaluation prompts .* texts without them .* that fewer texts have"),
+    ],
+)
+def test_words_are_held_out_of_enough_prompts(tmp_path: Path, things: tuple[str, ...], told: str) -> None:
+    sources = written(tmp_path, ".txt", [f"{thing} {i}" for i, thing in enumerate(4 * things)])
+    found, asked = set(), ASKED | {"evaluation": 6}
+    for seed in range(20):
+        drawn = own.evaluation(asked | {"held_out": [], "seed": seed}, sources)["text"]
+        unseen = int(drawn.str.startswith("tiger").sum())
+        found.add(unseen)
+        if 2 <= unseen <= 4:
+            split = own.evaluation(asked | {"held_out": ["tiger"], "seed": seed}, sources)["split"]
+            assert (split == "unseen").sum() == unseen
+        elif unseen in (1, 5):
+            with pytest.raises(UserError, match=rf"prompts\.held_out: {told}"):
+                own.evaluation(asked | {"held_out": ["tiger"], "seed": seed}, sources)
+    assert found >= {3, 1 if things[0] == "cup" else 5}
+    with pytest.raises(UserError, match=r"prompts\.held_out: 0 of the 6"):
+        own.evaluation(asked | {"held_out": ["zebra"]}, sources)
 
 
 class Lookup:

@@ -18,6 +18,7 @@ SPLITS = ("seen",)  # all that every draw must hold
 
 _KINDS = (".txt", ".csv", ".parquet")
 _LEAST = 4  # texts: two to be judged by, two to learn from
+_LEAST_OF_A_SPLIT = 2  # evaluation prompts that scores can be computed of
 _WORDS = range(2, 61)  # of a written line
 
 
@@ -29,7 +30,8 @@ def evaluation(settings: dict[str, Any], sources: Mapping[str, Path]) -> pd.Data
         sources: ``own``, the file of texts.
 
     Raises:
-        UserError: If the file cannot be used or holds too few texts.
+        UserError: If the file cannot be used or holds too few texts, or if words are held out and fewer than two of the
+            prompts, or all but one, have them: the two kinds could not be scored apart.
     """
     texts, path, wanted = _texts(sources), sources["own"], settings["evaluation"]
     if wanted > len(texts) - 2:
@@ -38,7 +40,16 @@ def evaluation(settings: dict[str, Any], sources: Mapping[str, Path]) -> pd.Data
             " from"
         )
     order = numpy_generator(settings["seed"]).permutation(len(texts))
-    return _frame([texts[i] for i in order[:wanted]], settings["held_out"])
+    drawn = _frame([texts[i] for i in order[:wanted]], settings["held_out"])
+    unseen = int((drawn["split"] == "unseen").sum())
+    if settings["held_out"] and min(unseen, wanted - unseen) < _LEAST_OF_A_SPLIT:
+        kind, words = ("with", "more") if unseen < _LEAST_OF_A_SPLIT else ("without", "fewer")
+        raise UserError(
+            f"prompts.held_out: {unseen} of the {wanted} evaluation prompts hold its words, but to be scored apart it"
+            f" takes at least {_LEAST_OF_A_SPLIT} with and {_LEAST_OF_A_SPLIT} without; raise prompts.evaluation, add"
+            f" texts {kind} them to {path}, or hold out words that {words} texts have"
+        )
+    return drawn
 
 
 def choose(
