@@ -19,6 +19,7 @@ from randcond.method.conditioning import Exponential
 from randcond.method.noise_level import equivalent_timesteps, share_of, stable_diffusion_log_snr
 from randcond.students.distil import save_pipeline
 from randcond.teachers.families import FAMILIES, denoiser_folder, family_of
+from randcond.teachers.noise import NOISE_SCHEDULE
 from randcond.teachers.pipelines import decode, draw_latents, encode_images, load_pipeline, teacher_of
 from randcond.teachers.processes import Flow
 from randcond.teachers.solvers import CLEAN
@@ -151,6 +152,42 @@ def test_unknown_family(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     with pytest.raises(UserError, match="a FluxPipeline; known are StableDiffusionPipeline"):
         load_pipeline(tmp_path)
+
+
+SCHEDULERS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "no betas": ("EDMEulerScheduler", {}, "beta_schedule is not there"),
+    "the image is predicted": ("DDIMScheduler", {"prediction_type": "sample"}, "prediction_type: sample is none of"),
+    "a flow by a solver of diffusion": (
+        "DPMSolverMultistepScheduler",
+        {"prediction_type": "flow_prediction", "use_flow_sigmas": True},
+        "prediction_type: flow_prediction is none of epsilon, v_prediction",
+    ),
+    "no signal at the end": (
+        "EulerDiscreteScheduler",
+        {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True},
+        "rescale_betas_zero_snr is true",
+    ),
+    "Stable Diffusion 2.1's": ("DDIMScheduler", {"prediction_type": "v_prediction", "set_alpha_to_one": False}, ""),
+    "Stable Diffusion 1.4's": ("PNDMScheduler", {"skip_prk_steps": True, "trained_betas": None}, ""),
+}
+
+
+@pytest.mark.parametrize("case", SCHEDULERS)
+def test_a_schedule_that_images_would_not_be_drawn_by_is_refused(
+    case: str, family_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    kind, config, told = SCHEDULERS[case]
+    folder = shutil.copytree(family_folders["stable_diffusion"], tmp_path / "teacher")
+    written = {} if kind == "EDMEulerScheduler" else NOISE_SCHEDULE
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps({"_class_name": kind, **written, **config}))
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", kind]}))
+    if not told:
+        assert type(load_pipeline(folder).scheduler) is PNDMScheduler
+        return
+    with pytest.raises(UserError, match=f"teacher/scheduler/scheduler_config.json: {told}.*not supported") as refused:
+        load_pipeline(folder)
+    assert "\n" not in str(refused.value)
 
 
 # the flow's schedule, against its closed forms

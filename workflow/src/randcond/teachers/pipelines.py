@@ -58,7 +58,8 @@ def load_pipeline(
             or by Euler's steps where it is a flow.
 
     Raises:
-        UserError: If a folder does not hold all of it with safetensors weights, or parts do not fit together.
+        UserError: If a folder does not hold all of it with safetensors weights, or parts do not fit together, or if its
+            scheduler is of no kind that is known.
     """
     folder = Path(folder)
     family = family_of(folder)
@@ -82,7 +83,10 @@ def load_pipeline(
     pipeline = kind.prepare(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     if not own_scheduler:
-        pipeline.scheduler = process_of(pipeline.scheduler).sampler()
+        try:
+            pipeline.scheduler = process_of(pipeline.scheduler).sampler()
+        except UserError as error:
+            raise UserError(f"{folder}/{error}") from None
     return pipeline.to(device)
 
 

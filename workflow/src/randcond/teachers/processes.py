@@ -15,6 +15,8 @@ from randcond.jobs.errors import UserError
 from randcond.teachers.noise import flow_log_snr, log_snr
 from randcond.teachers.solvers import DDIM, Euler, Solver
 
+_PREDICTED = ("epsilon", "v_prediction")  # by a diffusion's denoiser
+
 
 class Process(Protocol):
     """A schedule of noise. Latents and noise are (n, channels, h, w), timesteps (n,) integers 0..999."""
@@ -52,9 +54,15 @@ class Process(Protocol):
 
 
 class Diffusion:
-    """x_t = sqrt(a) x_0 + sqrt(1 - a) e, of a scheduler's configuration."""
+    """x_t = sqrt(a) x_0 + sqrt(1 - a) e, of a scheduler's configuration.
+
+    Raises:
+        UserError: If that has no schedule of betas, or one that PNDM draws by another than training adds noise by, or
+            if neither the noise nor v is predicted.
+    """
 
     def __init__(self, scheduler: Any) -> None:
+        _check_diffusion(scheduler.config)
         self._own = scheduler.config
         self._noise = DDPMScheduler.from_config(scheduler.config)
         self._v = self._noise.config["prediction_type"] == "v_prediction"
@@ -94,6 +102,16 @@ class Diffusion:
 
     def drawing(self, steps: int) -> dict[str, Any]:
         return {}
+
+
+def _check_diffusion(config: Any) -> None:
+    where, no = "scheduler/scheduler_config.json", "such teachers are not supported"
+    if not config.get("beta_schedule"):
+        raise UserError(f"{where}: beta_schedule is not there, so it is no schedule of diffusion; {no}")
+    if (predicted := config.get("prediction_type", "epsilon")) not in _PREDICTED:
+        raise UserError(f"{where}: prediction_type: {predicted} is none of {', '.join(_PREDICTED)}; {no}")
+    if config.get("rescale_betas_zero_snr"):
+        raise UserError(f"{where}: rescale_betas_zero_snr is true, but PNDM, which draws the images, ignores it; {no}")
 
 
 class Flow:
@@ -157,5 +175,9 @@ def seeded(scheduler: Any, generators: list[torch.Generator]) -> Iterator[None]:
 
 
 def process_of(scheduler: Any) -> Process:
-    """The process of a pipeline's scheduler, whichever of its family's it is."""
+    """The process of a pipeline's scheduler, whichever of its family's it is.
+
+    Raises:
+        UserError: If it is one whose images would be drawn by another schedule than students are trained on.
+    """
     return Flow(scheduler) if type(scheduler).__name__.startswith("FlowMatch") else Diffusion(scheduler)
