@@ -127,6 +127,7 @@ DESCRIBED = {"count": 3, "evaluation": 2, "examples": ["a red cup", "a tiger", "
         ({"description": None}, "sources.own: name the file of texts"),
         ({"examples": ["a cup", "a cup"]}, "prompts.examples: 1 different texts; give at least 3"),
         ({"llm": {"count": 4}}, "prompts.llm.count: 4 texts to be written are fewer than the 3"),
+        ({"llm": {"count": 5}}, r"prompts.llm.count: of 5 texts .* none for the pool; .*: runs\.base\.texts"),
     ],
 )
 def test_texts_that_are_to_be_written(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], told: str) -> None:
@@ -139,6 +140,23 @@ def test_texts_that_are_to_be_written(monkeypatch: pytest.MonkeyPatch, changes: 
         check_own(config, load_experiments(config.experiments))
     assert "\n" not in str(refused.value)
     return None
+
+
+def test_texts_are_written_for_the_pools_of_the_runs_that_are_trained(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(ROOT)
+    runs = tmp_path / "experiments.yaml"
+    runs.write_text(
+        "runs: {plain: {}, pooled: {texts: [pool], random_conditioning: {kind: linear}}}\n"
+        "faster: {few: {student: pooled}}\ntables: {}\n"
+    )
+    experiments = load_experiments(runs)
+    prompts = DESCRIBED | {"description": "Drawings of animals and things on plain backgrounds.", "llm": {"count": 5}}
+    check_own(own_config(sources={}, prompts=prompts, only=["plain"]), experiments)
+    for only in ([], ["pooled"], ["plain", "few"]):
+        with pytest.raises(UserError, match=r"none for the pool; .* runs\.pooled\.texts"):
+            check_own(own_config(sources={}, prompts=prompts, only=only), experiments)
 
 
 def test_a_description_is_for_this_world_and_no_file_stands_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +199,16 @@ def test_students_are_of_the_teachers_kind(
         check_own(config, experiments)
     assert "\n" not in str(refused.value)
     return None
+
+
+def test_unseen_texts_are_in_the_pool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    asking = tmp_path / "experiments.yaml"
+    asking.write_text(
+        (ROOT / "config/own_experiments.yaml").read_text().replace("{texts: [pool],", "{texts: [unseen],")
+    )
+    with pytest.raises(UserError, match=r"runs\.base\.texts: the own world knows no unseen texts to add; use pool"):
+        check_own(own_config(), load_experiments(asking))
 
 
 def test_written_prompts_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -40,20 +40,7 @@ rule prompts:
     benchmark:
         f"{OUT}/benchmarks/prompts/{{draw}}.tsv"
     params:
-        settings=lambda w: settings(
-            world=CONFIG.world,
-            draw=int(w.draw),
-            **CONFIG.prompts.model_dump(
-                include={
-                    "count",
-                    "pool",
-                    "max_characters",
-                    "expected",
-                    "held_out",
-                    "seed",
-                }
-            ),
-        ),
+        settings=prompt_settings,
         sources=sources_option("captions", "texts", "own"),
     shell:
         "python -m randcond.prompts.choose training --settings {params.settings:q} --sources {params.sources:q}"

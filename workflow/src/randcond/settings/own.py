@@ -28,7 +28,7 @@ def check_own(config: Config, experiments: Experiments) -> None:
     """
     if config.world != "own":
         return
-    _check_texts(config)
+    _check_texts(config, asking_for_pool(config, experiments))
     check_teacher(Path(config.teacher), config.layout)
     fetched = config.evaluator.startswith(_FETCHED) and not Path(config.evaluator).exists()
     described = ("open_clip_config.json", "torchvision.json")
@@ -42,7 +42,19 @@ def check_own(config: Config, experiments: Experiments) -> None:
             raise UserError(f"{config.experiments}: runs.{name}.images: the own world has no real images; use rendered")
         if run.prompts == "llm":
             raise UserError(f"{config.experiments}: runs.{name}: the own world has no written prompts; use captions")
+        if "unseen" in run.texts:
+            raise UserError(
+                f"{config.experiments}: runs.{name}.texts: the own world knows no unseen texts to add; use pool, which"
+                " has those of prompts.held_out too"
+            )
         _check_student(config, name, run.student)
+
+
+def asking_for_pool(config: Config, experiments: Experiments) -> list[str]:
+    """The runs that are trained, be it for what is made of their students, and want the pool's texts beside D's."""
+    scored = [name for name in (*experiments.runs, *experiments.more) if not config.only or name in config.only]
+    trained = {experiments.student(name) for name in scored}
+    return [name for name, run in experiments.runs.items() if name in trained and "pool" in run.texts]
 
 
 def _check_student(config: Config, name: str, student: str) -> None:
@@ -58,8 +70,8 @@ def _check_student(config: Config, name: str, student: str) -> None:
         )
 
 
-def _check_texts(config: Config) -> None:
-    """Whether there are texts, or what a language model needs to write some."""
+def _check_texts(config: Config, pooled: list[str]) -> None:
+    """Whether there are texts, or what a language model needs to write some, more than D's where a run has a pool."""
     prompts, file = config.prompts, config.sources.own
     if file is not None and prompts.description is not None:
         raise UserError("config: prompts.description: texts are read from sources.own; give one of the two")
@@ -85,6 +97,11 @@ def _check_texts(config: Config) -> None:
         raise UserError(
             f"config: prompts.llm.count: {prompts.llm.count} texts to be written are fewer than the {prompts.count} of"
             f" prompts.count and the {prompts.evaluation} of prompts.evaluation"
+        )
+    if pooled and prompts.llm.count == prompts.count + prompts.evaluation:
+        raise UserError(
+            f"config: prompts.llm.count: of {prompts.llm.count} texts prompts.count and prompts.evaluation leave none"
+            f" for the pool; have more written, or leave pool out of {config.experiments}: runs.{pooled[0]}.texts"
         )
 
 

@@ -60,12 +60,13 @@ def choose(
     Texts with held-out words are in the pool alone, so that they are not even rendered.
 
     Args:
-        settings: ``count``, ``held_out``, ``seed`` and the number of the ``draw``.
+        settings: ``count``, ``held_out``, ``seed``, the number of the ``draw`` and, true, ``pooled`` where a run wants
+            the pool.
         evaluation: The evaluation prompts.
         sources: ``own``, the file of texts.
 
     Raises:
-        UserError: If the file cannot be used or holds too few texts.
+        UserError: If the file cannot be used or holds too few texts, none for a pool that is wanted among them.
     """
     held = set(evaluation["text"])
     rest = [text for text in _texts(sources) if text not in held]
@@ -77,7 +78,14 @@ def choose(
         )
     order = numpy_generator(settings["seed"], 1, settings["draw"]).permutation(len(drawable))
     drawn = [drawable[i] for i in order[: settings["count"]]]
-    return _frame(drawn, settings["held_out"]), sorted(set(rest) - set(drawn))
+    pool = sorted(set(rest) - set(drawn))
+    if settings.get("pooled") and not pool:
+        raise UserError(
+            f"prompts.count: {settings['count']} pairs and the {len(held)} of prompts.evaluation are all texts that"
+            f" {sources['own']} has, which leaves none for the pool; lower it, add texts, or leave pool out of the"
+            " runs' texts"
+        )
+    return _frame(drawn, settings["held_out"]), pool
 
 
 def _frame(texts: list[str], held_out: Sequence[str]) -> pd.DataFrame:
