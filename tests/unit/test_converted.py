@@ -1,5 +1,7 @@
 """A teacher in one file: the same weights as a folder, or one line that says what it is instead."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,6 +94,22 @@ def test_another_layout_is_named(file: Path, tmp_path: Path) -> None:
         convert(file, SHIPPED, tmp_path / "folder")
     assert "\n" not in str(refused.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("named", [["layout.evil", "Evil"], "xy"])
+def test_nothing_that_a_layout_names_is_run(
+    layout: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: list[str] | str
+) -> None:
+    folder, ran = shutil.copytree(layout, tmp_path / "layout"), tmp_path / "ran"
+    for module in (folder / "evil.py", tmp_path / "x.py"):  # a text of two letters is a library and a class, too
+        module.write_text(f"open({str(ran)!r}, 'w').close()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))  # as jobs have the folder that they run in
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"scheduler": named}))
+    for refuse in (lambda: convert(file, folder, tmp_path / "folder"), lambda: check_teacher(file, str(folder))):
+        with pytest.raises(UserError, match=r"layout/model_index\.json: scheduler is of (layout\.evil|xy); known are"):
+            refuse()
+    assert not ran.exists()
 
 
 WEIGHT = {"weight": torch.zeros(1)}

@@ -11,6 +11,7 @@ from randcond.jobs.errors import UserError, lacks_memory, reason
 from randcond.jobs.files import atomic_path
 from randcond.jobs.progress import log
 from randcond.jobs.stage import run_stage
+from randcond.teachers.families import check_libraries
 from randcond.teachers.pipelines import load_pipeline
 
 _PARTS = ("unet", "vae", "text_encoder")
@@ -27,8 +28,10 @@ def convert(file: Path, layout: Path, output: Path) -> None:
         output: The pipeline's folder, written whole or not at all.
 
     Raises:
-        UserError: If a part's weights are not in the file, or are not those of the layout.
+        UserError: If a part's weights are not in the file, or are not those of the layout, or if that names other
+            libraries than a teacher's parts are of.
     """
+    check_libraries(layout)  # or diffusers would import them
     try:
         pipeline = StableDiffusionPipeline.from_single_file(
             str(file),

@@ -9,7 +9,7 @@ from randcond.jobs.errors import UserError, reason
 from randcond.method.catalogue import TRANSFORMER_STUDENTS, UNET_STUDENTS
 from randcond.settings.config import Config
 from randcond.settings.experiments import Experiments
-from randcond.teachers.families import FAMILIES, family_of
+from randcond.teachers.families import FAMILIES, check_libraries, family_of
 
 _FETCHED = "results/assets/"  # what comes from outside, and may be to come
 _SINGLE_FILE = {
@@ -172,6 +172,7 @@ def _check_folder(path: Path, where: str, weights: bool) -> None:
         raise UserError(f"{index}: no index of a diffusers pipeline ({type(error).__name__})") from None
     if name not in FAMILIES:
         raise UserError(f"{where}: a {name}; known are {', '.join(FAMILIES)}")
+    check_libraries(path)
     denoiser = path / FAMILIES[name].denoiser
     if weights and denoiser.is_dir() and not list(denoiser.glob("*.safetensors")):
         raise UserError(

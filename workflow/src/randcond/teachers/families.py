@@ -33,6 +33,9 @@ FAMILIES = {
 }
 
 
+_LIBRARIES = ("diffusers", "transformers", "stable_diffusion")  # the last is a part of the first
+
+
 def family_of(folder: Path) -> Family:
     """The family of a pipeline's folder.
 
@@ -45,6 +48,24 @@ def family_of(folder: Path) -> Family:
     if name not in FAMILIES:
         raise UserError(f"{folder}: a {name}; known are {', '.join(FAMILIES)}")
     return FAMILIES[name]
+
+
+def check_libraries(folder: Path) -> None:
+    """Raise :class:`UserError` if a part of a pipeline is of another library than those that teachers' parts are of.
+
+    To load a single file diffusers imports what the index names, and to import is to run: a module in the folder, say.
+    """
+    path = folder / "model_index.json"
+    index: Any = read_json(path)
+    with reading(path, "an index of a diffusers pipeline"):
+        parts = dict(index)
+    for part, named in parts.items():
+        library = named[0] if isinstance(named, list) and named else named
+        if isinstance(library, str) and library not in _LIBRARIES and not part.startswith("_"):
+            raise UserError(
+                f"{path}: {part} is of {library}; known are {', '.join(_LIBRARIES)}, and nothing else is loaded for a"
+                " teacher: correct it, or take the folder of another"
+            )
 
 
 def denoiser_folder(pipeline: Path) -> Path:
