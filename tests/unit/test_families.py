@@ -148,9 +148,12 @@ def test_sd3_without_the_files_of_t5_draws_without_it(tmp_path: Path) -> None:
     assert expected[:, 16:].any()
 
 
-def test_unknown_family(tmp_path: Path) -> None:
-    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
-    with pytest.raises(UserError, match="a FluxPipeline; known are StableDiffusionPipeline"):
+@pytest.mark.parametrize(
+    ("name", "told"), [("FluxPipeline", "a FluxPipeline"), (["pipeline", "Mine"], r"a \['pipeline', 'Mine'\]")]
+)
+def test_unknown_family(tmp_path: Path, name: str | list[str], told: str) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name}))
+    with pytest.raises(UserError, match=f"{told}; known are StableDiffusionPipeline"):
         load_pipeline(tmp_path)
 
 

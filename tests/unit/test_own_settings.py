@@ -27,6 +27,10 @@ TEACHERS: dict[str, tuple[dict[str, str], str]] = {
     "no JSON": ({"model_index.json": "{"}, "no index of a diffusers pipeline"),
     "a list": ({"model_index.json": "[]"}, "no index of a diffusers pipeline"),
     "another family": ({"model_index.json": '{"_class_name": "FluxPipeline"}'}, "a FluxPipeline; known are"),
+    "code of its own": (
+        {"model_index.json": '{"_class_name": ["pipeline", "Mine"]}'},
+        "a .'pipeline', 'Mine'.; known are",
+    ),
     "pickles in it": (
         {"model_index.json": '{"_class_name": "StableDiffusionPipeline"}', "unet/diffusion_pytorch_model.bin": ""},
         "no safetensors weights",
@@ -96,6 +100,7 @@ def own_config(**changes: Any) -> Config:
         ({"sources": {}}, "sources.own: name the file"),
         ({"sources": {"own": "config/none.txt"}}, "config/none.txt: no such file"),
         ({"teacher": "config"}, "something else"),
+        ({"inception": "results/assets/inception"}, "config: inception: the own world is scored by its evaluator"),
         ({"evaluator": "config"}, "neither open_clip_config.json nor torchvision.json"),
         ({"teacher": "mine.safetensors"}, "mine.safetensors: no such file"),
         ({"experiments": "config/experiments.yaml"}, "no real images"),

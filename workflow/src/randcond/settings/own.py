@@ -37,6 +37,8 @@ def check_own(config: Config, experiments: Experiments) -> None:
             f"config: evaluator: {config.evaluator}: neither {' nor '.join(described)} in it; name a CLIP's"
             " folder, or that of one of torchvision's classifiers"
         )
+    if config.inception is not None:
+        raise UserError("config: inception: the own world is scored by its evaluator alone; leave it out")
     for name, run in experiments.runs.items():
         if run.images != "rendered":
             raise UserError(f"{config.experiments}: runs.{name}.images: the own world has no real images; use rendered")
@@ -170,7 +172,7 @@ def _check_folder(path: Path, where: str, weights: bool) -> None:
         name = json.loads(index.read_text())["_class_name"]
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{index}: no index of a diffusers pipeline ({type(error).__name__})") from None
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise UserError(f"{where}: a {name}; known are {', '.join(FAMILIES)}")
     check_libraries(path)
     denoiser = path / FAMILIES[name].denoiser

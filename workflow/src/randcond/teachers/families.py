@@ -45,7 +45,7 @@ def family_of(folder: Path) -> Family:
     index: Any = read_json(folder / "model_index.json")
     with reading(folder / "model_index.json", "an index of a diffusers pipeline"):
         name = index["_class_name"]
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise UserError(f"{folder}: a {name}; known are {', '.join(FAMILIES)}")
     return FAMILIES[name]
 
