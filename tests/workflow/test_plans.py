@@ -27,3 +27,19 @@ def test_prompts_know_in_ones_own_world_that_a_pool_is_wanted(
     asked = {"world", "draw", "count", "pool", "max_characters", "expected", "held_out", "seed"}
     assert settings.keys() == asked | more.keys()
     assert settings | more == settings
+
+
+def test_a_model_of_a_seed_that_nobody_trains_is_no_new_training(checkout: Checkout) -> None:
+    (checkout.folder / "seed.yaml").write_text("seeds: [1234]\n")
+    for seed in (0, 1234):  # as if made of another configuration, and of this one
+        (checkout.folder / f"results/smoke/models/seen-rc-animals/{seed}").mkdir(parents=True)
+    files = ("--configfile", "config/smoke.yaml", "seed.yaml")
+    done = checkout.snakemake("--dry-run", *files, "--", "results/smoke/models/seen-rc-animals/0", check=False)
+    (line,) = [line.strip() for line in (done.stdout + done.stderr).splitlines() if "UserError" in line]
+    told = "results/smoke/models/seen-rc-animals/0: seed 0 is none of seen-rc-animals's seeds: 1234; add SEED=1234"
+    assert done.returncode and line == f"UserError: {told}"
+    # and that of another configuration is none of this one's models
+    plan = checkout.snakemake("--dry-run", "--forcerun", "model", *files, "--", "models").stdout
+    assert re.findall("^    output: (results/smoke/models/.*)$", plan, re.MULTILINE) == [
+        "results/smoke/models/seen-rc-animals/1234"
+    ]

@@ -11,7 +11,7 @@ rule model:
         template=str(CODE / "models/card.md.j2"),
         teacher=TEACHER,
         teacher_files=files_of(TEACHER),
-        pipeline=pipeline_of,
+        pipeline=model_pipeline,
         prompts=rules.evaluation_prompts.output[0],
         scores=beside_teacher(f"{OUT}/scores"),
         costs=beside_teacher(f"{OUT}/costs"),

@@ -22,6 +22,17 @@ def model_settings(wildcards):
     )
 
 
+def model_pipeline(wildcards):
+    """The pipeline that a model is made of. Of a seed that the configuration has not, it would be trained first."""
+    run, seed = wildcards.run, wildcards.seed
+    known = [str(one) for one in CONFIG.seeds_of(run)]
+    if seed not in known:
+        raise UserError(
+            f"{OUT}/models/{run}/{seed}: seed {seed} is none of {run}'s seeds: {', '.join(known)}; add SEED={known[0]}"
+        )
+    return pipeline_of(wildcards)
+
+
 def made_faster(wildcards):
     return wildcards.run in EXPERIMENTS.faster
 
@@ -41,9 +52,14 @@ def samples_beside_teacher(wildcards):
 
 
 def made_models():
-    """Folders of the models that somebody has asked for, of runs that there are."""
+    """Folders of the models that somebody has asked for, of runs and seeds that there are."""
     made = sorted(Path(OUT, "models").glob("*/*"))
-    return [str(one) for one in made if one.parent.name in MODELS]
+    return [
+        str(one)
+        for one in made
+        if one.parent.name in MODELS
+        and one.name in map(str, CONFIG.seeds_of(one.parent.name))
+    ]
 
 
 def training_log(wildcards):
