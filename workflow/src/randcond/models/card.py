@@ -148,7 +148,8 @@ def trained(log: Path) -> tuple[tuple[int, int, int] | None, dict[str, Any] | No
 
 
 def front_matter(teacher: Path, settings: dict[str, Any], tags: list[str]) -> str:
-    """The card's YAML: licence and base model are the teacher's own card's where it has one, else the settings'.
+    """The card's YAML: the licence is that of the teacher's own card where it names one, else the settings'; the base
+    model is the settings', else the teacher's folder.
 
     Args:
         teacher: The teacher's folder.

@@ -220,9 +220,10 @@ class Scoring(Section):
 
 
 class ModelCard(Section):
-    """What the card of a student says of its teacher, where the teacher's folder holds no card of its own."""
+    """What the card of a student says of its teacher."""
 
     license: OneLine | None = None
-    """Licence of the teacher and so of its students, as the Hugging Face hub spells it; none: that of its README.md."""
+    """Licence of the teacher and so of its students, as the Hugging Face hub spells it, where no README.md in the
+    teacher's folder names one: that goes before it."""
     base_model: OneLine | None = None
     """The teacher's name on the hub; none: its folder."""
