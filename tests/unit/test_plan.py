@@ -114,6 +114,32 @@ def test_scores_along_a_training_cost_what_they_draw(monkeypatch: pytest.MonkeyP
         assert kept == pytest.approx(3 * 4 * SD14.parameters(student) / 1e9)
 
 
+@pytest.mark.parametrize("redrawn", [True, False])
+def test_more_seeds_of_some_runs_cost_as_much_each(monkeypatch: pytest.MonkeyPatch, redrawn: bool) -> None:
+    monkeypatch.chdir(CONFIG.parent)
+    runs = experiments("c-micro-rc", "seen-plain").model_dump()
+    runs |= {"faster": {"fast": {"student": "c-micro-rc"}}, "drawn": {"two": {"run": "c-micro-rc", "steps": 2}}}
+    prompts = yaml.safe_load((CONFIG / "paper.yaml").read_text())["prompts"] | {"redrawn": redrawn}
+
+    def planned(more: dict[str, list[int]]) -> dict[str, plan.Line]:
+        config = paper(prompts=prompts, along=["c-micro-rc"], more_seeds=more)
+        return {line.stage: line for line in plan.plan(config, Experiments.model_validate(runs), GPU)}
+
+    plain, several = planned({}), planned({"c-micro-rc": [1, 2], "fast": [2]})
+    for stage, times in (("student c-micro-rc", 3), ("faster fast", 2), ("sample_along", 3), ("score_along", 3)):
+        assert several[stage].jobs == times * plain[stage].jobs
+        assert several[stage].hours == pytest.approx(times * plain[stage].hours)
+        assert several[stage].disk == pytest.approx(times * plain[stage].disk)
+    assert several["student seen-plain"] == plain["student seen-plain"]
+    # two more students and one that is faster; what is drawn in other steps was given no more seeds
+    assert several["sample"].jobs - plain["sample"].jobs == 3 * 30
+    assert several["score"].jobs - plain["score"].jobs == 3
+    draws = 3 if redrawn else 1
+    assert several["render"].jobs == draws * plain["render"].jobs
+    assert several["render"].hours == pytest.approx(draws * plain["render"].hours)
+    assert several["render"].disk == pytest.approx(draws * plain["render"].disk)
+
+
 @pytest.mark.parametrize("family", ["sd21", "sdxl", "sd3"])
 def test_no_writer_where_nothing_asks_for_one(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CONFIG.parent)

@@ -105,13 +105,17 @@ class _Stages:
     def renders(self) -> Line:
         """D's images of all sets that the runs name."""
         config, drawing = self.config, self.config.rendering
-        sets = {(run.prompts, run.images) for run in self.runs.values() if needs_images(run.model_dump())}
-        draws = len(config.seeds) if config.prompts.redrawn else 1
-        count, jobs = draws * config.prompts.count, draws * shards(config.prompts.count, drawing.shard)
-        drawn = sum(images == "rendered" for _, images in sets)
+        sets = {
+            (run.prompts, run.images, draw)
+            for name, run in self.runs.items()
+            if needs_images(run.model_dump())
+            for draw in (config.seeds_of(name) if config.prompts.redrawn else [0])
+        }
+        count, jobs = config.prompts.count, shards(config.prompts.count, drawing.shard)
+        drawn = sum(images == "rendered" for _, images, _ in sets)
         # encoding a real image costs about half of a decoding; to be augmented it is encoded twice, and keeps spreads
-        encoding = sum({"rendered": 0, "real": 1, "real-augmented": 2}[images] for _, images in sets)
-        kept = sum(4 if images == "real-augmented" else 1 for _, images in sets)
+        encoding = sum({"rendered": 0, "real": 1, "real-augmented": 2}[images] for _, images, _ in sets)
+        kept = sum(4 if images == "real-augmented" else 1 for _, images, _ in sets)
         flops = drawn * self.models.image_flops("unet", drawing.steps) + encoding * self.models.decode_flops() / 2
         bytes_each = self.models.latent_bytes * (1 if drawing.latents == "fp16" else 2)
         hours, disk = count * flops / self.gpu.draw / 3600, kept * count * bytes_each / 1e9
@@ -130,8 +134,9 @@ class _Stages:
     def students(self) -> Iterator[Line]:
         """Each run's training."""
         config, recipe, models = self.config, self.config.distillation, self.models
-        seeds, processes = len(config.seeds), max(1, config.gpus.train)
+        processes = max(1, config.gpus.train)
         for name, run in self.runs.items():
+            seeds = len(config.seeds_of(name))
             steps = step_count(recipe.steps.model_dump(), run.model_dump())
             flops: float = steps * recipe.batch * models.step_flops(run.student, recipe.gradient_checkpointing)
             if run.trajectories and run.trajectories.guidance > 1:  # the teacher's second pass
@@ -148,7 +153,7 @@ class _Stages:
         for name in self._more():
             if name in self.experiments.faster:
                 student = self.experiments.runs[self.experiments.student(name)].student
-                seeds, processes = len(config.seeds), max(1, config.gpus.train)
+                seeds, processes = len(config.seeds_of(name)), max(1, config.gpus.train)
                 each = self.models.faster_flops(student, recipe.gradient_checkpointing)
                 hours = seeds * recipe.steps.faster * recipe.batch * each / self.gpu.train / 3600
                 own = self._state(student)
@@ -158,14 +163,16 @@ class _Stages:
 
     def samples(self) -> Iterator[Line]:
         """Drawing and scoring."""
-        config, seeds = self.config, len(self.config.seeds)
+        config = self.config
         recipe, real = config.distillation.model_dump(), config.prompts.evaluation
-        finished = {"teacher": 1} | dict.fromkeys(self.runs, seeds)
+        teacher = 1
         if config.world == "own":  # no real images: the teacher from other noise stands in their place
-            finished, real = {"teacher": 2} | dict.fromkeys(self.runs, seeds), 0
-        finished |= {name: 1 if self.experiments.student(name) == "teacher" else seeds for name in self._more()}
+            teacher, real = 2, 0
+        finished = {"teacher": teacher} | {name: len(config.seeds_of(name)) for name in self.runs}
+        for name in self._more():
+            finished[name] = 1 if self.experiments.student(name) == "teacher" else len(config.seeds_of(name))
         along = {
-            name: seeds * len(kept_points(recipe, run.model_dump()))
+            name: finished[name] * len(kept_points(recipe, run.model_dump()))
             for name, run in self.runs.items()
             if name in config.along
         }
