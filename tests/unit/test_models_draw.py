@@ -134,7 +134,27 @@ def test_names_of_files_are_fit_for_any_filesystem(students: Path) -> None:
     wish = WISH.model_copy(update={"prompt": '../虎 & "x" ' + "y" * 500})
     path = draw.path_of(config(), wish, ["mine/9"])
     assert path.parent == Path("results/artists/drawn")
-    assert path.name.startswith("x-y") and path.name.endswith("y-mine-9-3.png") and len(path.name) < 120
+    assert path.name.startswith("虎-x-y") and path.name.endswith("y-mine-9-3.png") and len(path.name) < 120
+    # of other scripts none is another's, their signs for vowels included, nor longer than the system has room for
+    prompts = ["虎", "虎 " * 300, "тигр на красном фоне" * 9, "बाघ", "बघ", "🐯" * 300, "٣ نمور", "ß" * 79]
+    paths = [draw.path_of(config(), WISH.model_copy(update={"prompt": one}), ["mine/9"]) for one in prompts]
+    assert len(set(paths)) == len(prompts)
+    for path in paths:
+        assert path.name.endswith("mine-9-3.png") and len(path.name.encode()) < 200
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert [paths[0].name, paths[5].name] == ["虎-mine-9-3.png", "mine-9-3.png"]
+    long = draw.path_of(config(), wish, ["a" * 190 + "/9"])
+    assert long.name.startswith("a") and long.name.endswith("a-9-3.png")
+
+
+def test_who_trains_students_where_there_are_none(students: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(students / "results")
+    told = "run snakemake with the same configuration to train some"
+    with pytest.raises(SystemExit, match=f"no finished student; there are none: {told}$"):
+        draw.main(["--prompt", "a tiger", "--run", "mine"])
+    draw.main(["--prompt", "a tiger"])
+    assert told in capsys.readouterr().out
 
 
 def test_few_steps_are_drawn_by_the_student_that_was_made_for_them(

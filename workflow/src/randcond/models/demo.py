@@ -90,7 +90,8 @@ def page(config: Config) -> "gradio.Blocks":
                 )
                 if not students:
                     gradio.Markdown(
-                        "No student is finished yet: the teacher draws alone. `make reproduce` trains some."
+                        "No student is finished yet: the teacher draws alone. Run `snakemake` with the same"
+                        " configuration to train some."
                     )
                 steps = gradio.Slider(1, 100, value=sampling.steps, step=1, label="Steps")
                 guidance = gradio.Slider(

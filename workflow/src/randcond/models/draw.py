@@ -6,8 +6,8 @@ made faster draws, if there is one, and the teacher in its usual number.
 
 import argparse
 import json
-import re
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from randcond.settings.config import Config, read_config
 from randcond.settings.fields import validated
 
 _SIZE = 256  # pixels of a picture's side, at least
+_LONGEST = 199  # bytes of a file's name; filesystems take 255, and a name of what is half written is longer
 _FEW = 8  # steps up to which a student that was made for them draws in the place of the one that it was made from
 
 
@@ -41,8 +42,17 @@ def enlarged(image: Image.Image) -> Image.Image:
 
 def path_of(config: Config, wish: Wish, names: list[str]) -> Path:
     """Where the picture goes: a name that tells prompt, students and seed, fit for any filesystem."""
-    slug = "-".join(re.findall(r"[a-z0-9]+", " ".join([wish.prompt.lower()[:80], *names, str(wish.seed)])))
-    return Path("results", config.name, "drawn", f"{slug}.png")
+    prompt, rest = _slug(wish.prompt.lower()[:80]), _slug(" ".join([*names, str(wish.seed)]))
+    # cut between two characters: those of most scripts have several bytes
+    room = max(0, _LONGEST - len(f"-{rest}.png"))
+    prompt = prompt.encode()[:room].decode(errors="ignore").strip("-")
+    return Path("results", config.name, "drawn", "-".join(filter(None, [prompt, rest])) + ".png")
+
+
+def _slug(text: str) -> str:
+    """Letters and digits of any script, with their marks, and hyphens between."""
+    kept = (one if unicodedata.category(one)[0] in "LMN" else " " for one in text)
+    return "-".join("".join(kept).split())
 
 
 def wish_of(config: Config, prompt: str, options: dict[str, str | None], name: str = "teacher") -> Wish:
@@ -90,7 +100,7 @@ def _draw(arguments: argparse.Namespace) -> None:
     if name:
         wishes[name] = wish_of(config, arguments.prompt, options, name)
     else:
-        known = ", ".join(there) or "none yet; make reproduce trains some"
+        known = ", ".join(there) or "none yet; run snakemake with the same configuration to train some"
         print(f"the teacher alone; students to name by RUN=...: {known}")
     pictures = []
     for one, its in wishes.items():

@@ -106,7 +106,7 @@ def find(config: Config, run: str) -> str:
             return name
     raise UserError(
         f"results/{config.name}/students/{run}: no finished student; there are"
-        f" {', '.join(there) or 'none: make reproduce trains some'}"
+        f" {', '.join(there) or 'none: run snakemake with the same configuration to train some'}"
     )
 
 
