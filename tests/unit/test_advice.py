@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy import stats
 
 from randcond.report.tables import METRICS
+from randcond.settings.config import check_config
+from randcond.worlds import emoji
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "advice.md"
@@ -43,6 +46,19 @@ def test_a_number_is_that_of_its_rows(text: str, file: str, report: str, run: st
         assert file == f"runs/{report}.txt" and text.rstrip("%") in (DOCS / file).read_text()
     else:
         assert file == f"{report}/scores/{run}"
+
+
+def test_the_passes_over_d_are_those_of_the_settings() -> None:
+    template = (DOCS.parent / "config/own_sd.yaml").read_text()
+    settings, runs = yaml.safe_load(template), yaml.safe_load((DOCS.parent / "config/own_experiments.yaml").read_text())
+    recipe, of_d = settings["distillation"], 1 - runs["runs"]["base"]["trajectories"]["share"]
+    passes = recipe["steps"]["copied"] * recipe["batch"] * of_d / settings["prompts"]["count"]
+    for text in (template, PAGE.read_text()):
+        assert f" {passes:g} passes over " in text
+    # of 960 pairs those that show what is seen, in 3,000 steps of 32
+    prompts = check_config({"world": "emoji"}).prompts.model_dump() | {"draw": 0}
+    captions, _ = emoji.choose(prompts, emoji.evaluation(prompts), {})
+    assert 3000 * 32 * of_d / (captions["split"] == "seen").sum() == pytest.approx(75, abs=2)
 
 
 def test_no_result_stands_without_its_rows() -> None:
