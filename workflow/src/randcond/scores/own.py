@@ -24,8 +24,8 @@ from randcond.jobs.errors import UserError, reading
 from randcond.jobs.stage import device
 from randcond.scores.classifier import DESCRIBED, Classifier
 from randcond.scores.evaluator import Evaluator
+from randcond.scores.image_features import pieces
 from randcond.scores.metrics import FidToReference, error95, fid, kid
-from randcond.worlds.archives import numbered_images
 
 
 def load_evaluator(folder: Path) -> Evaluator | Classifier:
@@ -87,7 +87,7 @@ def latents(teacher: Path, archives: Sequence[Path], batch: int) -> np.ndarray:
         ).to(device())
     vae.enable_slicing()  # one image at a time: its activations of a batch of large ones would not fit on a GPU
     found = []
-    for archive, names in numbered_images(archives):
+    for archive, names in pieces("latents", archives, batch):
         with reading(archive, "a whole zip of images"), zipfile.ZipFile(archive) as opened:
             for start in range(0, len(names), batch):
                 pictures = [Image.open(io.BytesIO(opened.read(name))) for name in names[start : start + batch]]

@@ -166,7 +166,7 @@ class Distillation(Section):
     batch: Positive = 32
     """Pairs of a step, on all GPUs together."""
     micro_batch: Positive = 32
-    """Pairs that one process holds at a time; the result does not depend on it."""
+    """Pairs that one process holds at a time; the result depends on it by rounding alone."""
     optimizer: Optimizers = Optimizers()
     """What steps are taken by."""
     learning_rate: LearningRates = LearningRates()
