@@ -1,6 +1,5 @@
 """Features of images in zips: the same however they are cut into pieces, and a line says how far they are."""
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from randcond.jobs import progress
 from randcond.samples.images import stored, write_images
-from randcond.scores import image_features
+from randcond.scores import image_features, metrics
 from randcond.scores.image_features import ImageFeatures, pieces
-from randcond.scores.metrics import error95
 
 COUNT, BATCH = 11, 2
 
@@ -46,19 +43,18 @@ def test_pieces_change_nothing(archives: list[Path], monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("strata", [None, np.arange(COUNT) % 2])
 def test_long_scoring_says_how_far_it_is(
-    strata: np.ndarray | None,
-    archives: list[Path],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    strata: np.ndarray | None, archives: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = iter(range(0, 10_000, 30))  # half a minute between two looks
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(logging.getLogger("randcond"), "propagate", True)
-    monkeypatch.setattr(image_features, "_BATCHES", 1)
-    with caplog.at_level(logging.INFO, "randcond"):
-        features(archives)
-        error95(lambda rows: float(rows.mean()), COUNT, 3, 0, strata)
-    said = [record.getMessage() for record in caplog.records]
-    assert said[0].startswith("features: 2/11 images, 0.07/s, ")
-    assert said[5].startswith("features: 11/11 images")
-    assert [line.partition(",")[0] for line in said[6:]] == [f"bootstrap: {done}/3 resamples" for done in range(3)]
+    said = list[tuple[str, int, int]]()
+
+    class Recorded:
+        def __init__(self, what: str, total: int, _unit: str) -> None:
+            self.at = lambda done: said.append((what, done, total))
+
+    for module in (image_features, metrics):
+        monkeypatch.setattr(module, "Progress", Recorded)
+    monkeypatch.setattr(image_features, "_BATCHES", 2)
+    features(archives)
+    metrics.error95(lambda rows: float(rows.mean()), COUNT, 3, 0, strata)
+    assert said[:3] == [("features", done, COUNT) for done in (4, 8, COUNT)]
+    assert said[3:] == [("bootstrap", done, 3) for done in range(3)]  # never at the end: of what is over soon nothing

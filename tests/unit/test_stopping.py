@@ -70,6 +70,7 @@ def test_stops_when_nobody_waits_for_the_job(by_a_rule: bool, monkeypatch: pytes
         assert asked() == ("the end of Snakemake" if by_a_rule else "")
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_does_not_wait() -> None:
     with asked_to_stop() as asked:
         signal.raise_signal(signal.SIGINT)

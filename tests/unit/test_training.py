@@ -260,6 +260,7 @@ def test_no_clipping_at_zero(updates: list[SimpleNamespace]) -> None:
     assert min(update.norm for update in updates) > 1
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     "signals",
     [{10: signal.SIGTERM}, {11: signal.SIGUSR1}, {0: signal.SIGTERM, 20: signal.SIGUSR1}, {7: signal.SIGINT}],
