@@ -124,4 +124,5 @@ PACKAGES = -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 	@touch $@
 
 clean:  ## results and environments
-	rm -rf results .venv .venv-* .snakemake
+	rm -rf .venv .venv-* .snakemake
+	find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

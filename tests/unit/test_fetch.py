@@ -4,9 +4,11 @@ import gzip
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -97,9 +99,22 @@ def test_a_file_url(folder: Folder, tmp_path: Path) -> None:
 
 
 def test_no_room(server: Server, folder: Folder) -> None:
-    with pytest.raises(UserError, match="make room"):
+    with pytest.raises(UserError, match="room for .* GB; make more"):
         folder.fetch(File(path="a", url=f"{server.url}/a"), gigabytes=1e9)
     assert server.asked == []
+
+
+def test_what_was_downloaded_before_needs_no_room_again(
+    server: Server, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files = {"/a": b"x" * 3000}
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match="make more"):
+        folder.fetch(File(path="a", url=f"{server.url}/a"), gigabytes=3e-6)
+    folder.work.mkdir(parents=True)
+    (folder.work / "a.part").write_bytes(b"x" * 2000)
+    folder.fetch(File(path="a", url=f"{server.url}/a"), gigabytes=3e-6)
+    assert (folder.output / "a").read_bytes() == b"x" * 3000
 
 
 def packed(files: dict[str, bytes]) -> bytes:

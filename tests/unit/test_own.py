@@ -116,13 +116,13 @@ def test_more_than_there_is(tmp_path: Path) -> None:
         load_world("own").training_images(evaluation, 0, 0, 32, {})
 
 
-def test_a_pool_that_is_wanted_is_not_empty(tmp_path: Path) -> None:
+def test_an_empty_pool_is_told_of_before_anything_is_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources, asked = written(tmp_path, ".txt", TEXTS), ASKED | {"held_out": [], "count": 8}
     evaluation = own.evaluation(asked, sources)
-    assert own.choose(asked, evaluation, sources)[1] == []
-    with pytest.raises(UserError, match=r"prompts\.count: 8 pairs and the 4 of .*texts\.txt has, .* none for the pool"):
-        own.choose(asked | {"pooled": True}, evaluation, sources)
-    assert len(own.choose(asked | {"pooled": True, "count": 7}, evaluation, sources)[1]) == 1
+    said = list[str]()
+    monkeypatch.setattr(own.log, "warning", said.append)
+    assert len(own.choose(asked | {"count": 7}, evaluation, sources)[1]) == 1 and not said
+    assert own.choose(asked, evaluation, sources)[1] == [] and "the text pool is empty" in said[0]
 
 
 @pytest.mark.parametrize(

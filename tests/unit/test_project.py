@@ -12,6 +12,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import Template
 
 from randcond.jobs.code import code_of
 from randcond.method.catalogue import RULES
@@ -289,3 +290,19 @@ def test_shards_hold_everything(count: int, size: int) -> None:
 @pytest.mark.parametrize(("count", "size", "expected"), [(10, 5, 2), (11, 5, 3), (1, 5, 1)])
 def test_shards(count: int, size: int, expected: int) -> None:
     assert shards(count, size) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("samples-2-unseen", "Figure 1"),
+        ("samples-3-seen", "Beside figure 1"),
+        ("samples-3-unseen-pair", "Samples of known things"),
+        ("samples-5-all", "Figure 6"),
+        ("table1", "Table 1"),
+        ("other", "other."),
+    ],
+)
+def test_what_snakemakes_report_says_of_a_file(name: str, said: str) -> None:
+    template = Template((ROOT / "workflow/report/caption.rst").read_text())
+    assert template.render(snakemake={"wildcards": {"name": name}}).startswith(said)

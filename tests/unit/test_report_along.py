@@ -81,6 +81,8 @@ def test_what_the_second_half_moved_tells_whether_it_was_long_enough(world: Worl
     assert row() == ["100 to 200", "+50", "+10", "-10", "+10", "+10", "no"]
     values["fid"] = (5.0, 4.6, 1.0)
     assert row() == ["100 to 200", "+10", "+10", "-10", "+10", "+10", "yes"]
+    values["is"] = (80.0, 58.0, 80.0)  # stood where the teacher stands: no way to go, and no other column's number
+    assert row() == ["100 to 200", "+10", "+10", "–", "+10", "+10", "yes"]
 
 
 def test_every_number_leads_to_its_score_file(shown: World) -> None:

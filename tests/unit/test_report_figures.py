@@ -114,6 +114,22 @@ def test_a_measured_p_is_shown_beside_the_exponential(tmp_path: Path) -> None:
     assert "Measured from the teacher" in page and (report / "figures/measured.svg").exists()
 
 
+def test_a_run_that_was_not_made_needs_no_curve(tmp_path: Path) -> None:
+    world = World(tmp_path, [0])
+    measured = RUNS["seen-rc"] | {"random_conditioning": {"kind": "measured", "share": 0.35}}
+    world.settings["runs"] = RUNS | {"missing": measured}  # of a grid of which only a part is made
+    drawn = pd.read_csv(world.build() / "figures/probability.csv")
+    assert set(drawn["setting"]) == {"exponential, rate 5.0"}
+
+
+def test_tables_whose_titles_begin_alike_have_a_panel_each(tmp_path: Path) -> None:
+    world = World(tmp_path, [0])
+    for name in ("table1", "table2"):
+        world.settings["tables"][name]["title"] = f"Beyond: {name}"
+    svg = (world.build() / "figures/loss.svg").read_text()
+    assert {"Beyond: table1", "Beyond: table2"} <= set(re.findall(r"<!-- (.*?) -->", svg))
+
+
 def test_without_a_measured_p_nothing_of_it_is_shown(finished: World) -> None:
     assert "Measured from the teacher" not in (finished.folder / "report/index.html").read_text()
     assert not list((finished.folder / "report/figures").glob("measured.*"))

@@ -92,6 +92,8 @@ def test_protocols_tell_what_differs(finished: World) -> None:
     common, different = page.protocols(scores)
     assert common == {"steps": "25", "guidance_scale": "4.0"}
     assert ("weights", "teacher", ["teacher"]) in different and len(different) == 2
+    real = scores["teacher"][0].model_copy(update={"protocol": {}})
+    assert page.protocols(scores | {"real": [real]}) == (common, different)  # which is drawn by nothing
 
 
 def test_measured_and_paper_numbers_have_columns_of_their_own(finished: World) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,16 +108,20 @@ def test_rows_that_are_drawn_otherwise(world: World) -> None:
     fewer = copy.deepcopy(world.scores["seen-rc", 0]) | {"run": "seen-rc-4"}
     fewer["protocol"] |= {"steps": 4}
     world.scores["seen-rc-4", 0] = fewer
+    teacher = copy.deepcopy(world.scores["teacher", 0]) | {"run": "teacher-4"}
+    teacher["protocol"] |= {"steps": 4, "weights": "ema"}  # by the settings that students are drawn by
+    world.scores["teacher-4", 0] = teacher
     table = world.settings["tables"]["table1"]
     table |= {"costs": True, "seconds": True}
     table["rows"].append({"run": "seen-rc-4", "label": "in four steps"})
+    table["rows"].append({"run": "teacher-4", "label": "teacher in four"})
     cost = {"unet_parameters": 10, "macs": 10, "unet_bytes": 20, "device": "CPU, 1 thread"}
     costs = []
     for run, latency, passes in (("seen-rc", 0.5, 52), ("seen-rc-4", 0.1, 10)):
         costs.append(world.folder / f"costs/{run}/0.json")
         costs[-1].parent.mkdir(parents=True)
         costs[-1].write_text(json.dumps(cost | {"run": run, "latency": latency, "passes": passes}))
-    settings = world.settings | {"drawn": {"seen-rc-4": "seen-rc"}}
+    settings = world.settings | {"drawn": {"seen-rc-4": "seen-rc", "teacher-4": "teacher"}}
     files = Files(world.score_files(), world.histories, world.samples, world.prompts, world.llm, costs=costs)
     output = world.folder / "report"
     build(shown.read_settings(json.dumps(settings)), files, output)
@@ -129,6 +134,9 @@ def test_rows_that_are_drawn_otherwise(world: World) -> None:
     assert points["value"].nunique() == 1
     page = (output / "index.html").read_text()
     assert "figures/table1-seconds-all.csv" in page
+    labels = [label for label in re.findall(r"<th scope=\"row\">(.*?)</th>", page, re.DOTALL) if "in four" in label]
+    assert any("moving average" in label for label in labels if "teacher" not in label)
+    assert not any("moving average" in label for label in labels if "teacher" in label)  # who was not trained here
     jobs = page.split('<section id="provenance">')[1].split('<tr><th scope="row">seen-rc-4</th>')
     assert len(jobs) == 2 and "<td>score</td>" in jobs[1].split("</tr>")[0]
     # under another name it may not stand twice in the same steps

@@ -1,15 +1,10 @@
-from randcond.settings.own import asking_for_pool
-
-
 def prompt_settings(wildcards):
-    """Of a draw; in one's own world also that a run wants the pool, which must not be empty then."""
-    pooled = CONFIG.world == "own" and asking_for_pool(CONFIG, EXPERIMENTS)
+    """Of a draw."""
     asked = {"count", "pool", "max_characters", "expected", "held_out", "seed"}
     return settings(
         world=CONFIG.world,
         draw=int(wildcards.draw),
         **CONFIG.prompts.model_dump(include=asked),
-        **({"pooled": True} if pooled else {}),
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from randcond.assets.download import check_size, download
 from randcond.assets.listing import FIRST_FETCH, Asset, File, locked, read_assets, record
 from randcond.jobs.errors import UserError
-from randcond.jobs.files import atomic_path, sha256
+from randcond.jobs.files import atomic_path, files_below, sha256
 from randcond.jobs.keys import key_from
 from randcond.jobs.progress import log
 from randcond.jobs.stage import run_stage
@@ -42,9 +42,12 @@ def fetch(
         UserError: If a download fails or is not what it should be.
     """
     known = locked(lock, name)
-    free = shutil.disk_usage(_existing(work)).free / 1e9
+    here = sum(file.stat().st_size for file in files_below(work)) if work.exists() else 0  # of a fetch that was cut off
+    free = (shutil.disk_usage(_existing(work)).free + here) / 1e9
     if free < asset.gigabytes * (2 if asset.repack else 1):
-        raise UserError(f"{work}: {name} needs about {asset.gigabytes:g} GB, but {free:.1f} GB are free; make room")
+        raise UserError(
+            f"{work}: {name} needs about {asset.gigabytes:g} GB, but there is room for {free:.1f} GB; make more"
+        )
     revision = known["revision"] or asset.revision
     if asset.revision not in ("main", revision):
         raise UserError(f"{lock}: {name} is locked to revision {revision}, not {asset.revision}; correct one of them")

@@ -7,10 +7,12 @@ each plot, and the files that every measured number comes from: ``scores/<run>/<
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -98,7 +100,7 @@ def build(settings: shown.Settings, files: Files, output: Path) -> None:
     settings = given.model_copy(update={"tables": given.tables | {group.name: group.table for group in grouped}})
     reported = Paper(files.paper)
     parts = {
-        name: tables.parts(name, table, scores, reported, steps, points, settings.shares)
+        name: tables.parts(name, table, scores, reported, steps, points, settings.shares, settings.drawn)
         for name, table in settings.tables.items()
     }
     metrics = tables.shown_metrics(scores)
@@ -117,7 +119,9 @@ def build(settings: shown.Settings, files: Files, output: Path) -> None:
                 ledger.tidy(some, words).to_csv(folder / f"tables/{name}.csv", index=False, lineterminator="\n")
         _copy_sources([*scores.values(), *points.values()], files.costs, drawn, folder)
         curve = Sensitivity.read(files.sensitivity) if files.sensitivity else None
-        probability_svg, curves = figures.probability_curves(settings.runs, folder / "figures", curve)
+        # a p(t) that is measured only of runs that are scored: of others the curve need not be there
+        shown_p = {name: run for name, run in settings.runs.items() if scores.get(name) or not _measures(run)}
+        probability_svg, curves = figures.probability_curves(shown_p, folder / "figures", curve)
         content = page.Content(
             tables=parts,
             metrics=metrics,
@@ -136,7 +140,7 @@ def build(settings: shown.Settings, files: Files, output: Path) -> None:
             steps=steps,
             loss_svg=_losses(given, histories, folder / "figures"),
             probability_svg=probability_svg,
-            measured_svg=figures.measured_probability(settings.runs, folder / "figures", curve) if curve else "",
+            measured_svg=figures.measured_probability(shown_p, folder / "figures", curve) if curve else "",
             curves=curves,
             llm=inputs.read_llm_summary(files.llm_summary) if files.llm_summary else None,
             counts=inputs.read_prompts_summary(files.prompts_summary) if files.prompts_summary else None,
@@ -152,6 +156,10 @@ def build(settings: shown.Settings, files: Files, output: Path) -> None:
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
         (folder / "index.html").write_text(page.render(settings, content, files.templates), encoding="utf-8")
+
+
+def _measures(run: dict[str, Any]) -> bool:
+    return (run.get("random_conditioning") or {}).get("kind") == "measured"
 
 
 def _write_tables(
@@ -199,7 +207,9 @@ def _losses(settings: shown.Settings, histories: inputs.Histories, folder: Path)
         return ""
     groups = {table.title: [row.run for row in table.rows if row.run] for table in settings.tables.values()}
     groups |= {one.title: [run for line in one.lines for run in line.runs] for one in settings.series.values()}
-    return figures.loss_curves(histories, {title.split(":")[0]: runs for title, runs in groups.items()}, folder)
+    short = Counter(title.split(":")[0] for title in groups)
+    named = {title if short[part := title.split(":")[0]] > 1 else part: runs for title, runs in groups.items()}
+    return figures.loss_curves(histories, named, folder)
 
 
 def _series(settings: shown.Settings, scores: dict[str, list[score_files.Score]], folder: Path) -> dict[str, str]:

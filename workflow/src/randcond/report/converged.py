@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from randcond.report.score_files import Score
-from randcond.report.tables import METRICS, Metric, Points
+from randcond.report.tables import METRICS, NONE, Metric, Points
 from randcond.report.verdicts import PART
 
 
@@ -33,10 +33,14 @@ class Doubling:
         """Whether no metric moved by more than "as good as" allows."""
         return all(abs(part) < PART for part in self.moved.values())
 
-    @property
-    def shown(self) -> list[tuple[Metric, str]]:
-        """The metrics and what they moved, in percent."""
-        return [(metric, f"{100 * self.moved[metric.key]:+.0f}") for metric in METRICS if metric.key in self.moved]
+    def shown(self, metric: Metric) -> str:
+        """What a metric moved, in percent; of one that had no way to go a dash."""
+        return f"{100 * self.moved[metric.key]:+.0f}" if metric.key in self.moved else NONE
+
+
+def columns(rows: Sequence[Doubling]) -> list[Metric]:
+    """The metrics that any row has."""
+    return [metric for metric in METRICS if any(metric.key in row.moved for row in rows)]
 
 
 def doublings(points: Points, teacher: Sequence[Score], splits: Sequence[str]) -> list[Doubling]:

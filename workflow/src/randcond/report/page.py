@@ -11,7 +11,7 @@ from jinja2 import FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from randcond.method.catalogue import UNET_STUDENTS
-from randcond.report import ledger
+from randcond.report import converged, ledger
 from randcond.report.converged import Doubling
 from randcond.report.figures import Curve, conditioning_name
 from randcond.report.grids import FilledGrid, data_uri
@@ -118,7 +118,8 @@ def interval_note(parts: list[Part]) -> str:
 
 def protocols(scores: dict[str, list[Score]]) -> tuple[dict[str, str], list[tuple[str, str, list[str]]]]:
     """What all scores have in common, and ``(setting, value, runs that have it)`` where they differ."""
-    flat = [(run, _flat(score.protocol)) for run, several in scores.items() for score in several]
+    # real images have none
+    flat = [(run, _flat(score.protocol)) for run, several in scores.items() for score in several if score.protocol]
     keys = list(dict.fromkeys(key for _, one in flat for key in one))
     common, different = {}, []
     for key in keys:
@@ -182,6 +183,7 @@ def render(settings: Settings, content: Content, templates: Path) -> str:
         summary=ledger.summary,
         ours=ledger.OURS,
         learned=ledger.LEARNED,
+        moved_metrics=converged.columns,
         too_short=too_short(settings, content.steps),
         part=PART,
         splits=SPLITS,

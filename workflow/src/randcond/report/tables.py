@@ -130,6 +130,7 @@ def parts(
     steps: Mapping[str, int] | None = None,
     along: Points | None = None,
     shares: Mapping[str, float] | None = None,
+    drawn: Mapping[str, str] | None = None,
 ) -> list[Part]:
     """The table's rows, split by split.
 
@@ -143,6 +144,7 @@ def parts(
         steps: How long runs were trained, as far as it is known.
         along: What rows that name a step show.
         shares: Share of swapped texts by run.
+        drawn: Whose samples are drawn otherwise under another name.
 
     Raises:
         UserError: If a score lacks a split of the table, or counts other numbers of images than its neighbours.
@@ -159,7 +161,8 @@ def parts(
                 first = first or (score, part)
                 _same_counts(name, split, first, (score, part))
             measured = {m.key: one for m in metrics if (one := estimate(found, m.key))}
-            point = _point(row, several, steps or {})
+            untrained = (drawn or {}).get(row.run or "", row.run) in UNTRAINED
+            point = "" if untrained else _point(row, several, steps or {})
             label = f"{row.label}, {point}" if row.step and point else row.label
             if row.run is not None and row.run in swapped:
                 label = f"{label}, share {swapped[row.run]:.2f}"
@@ -200,7 +203,7 @@ def _scores(row: Row, scores: dict[str, list[Score]], along: Points) -> list[Sco
 
 def _point(row: Row, several: list[Score], steps: Mapping[str, int]) -> str:
     """Which step and which weights a student's scores are of, in words."""
-    if row.run is None or row.run in UNTRAINED or not several:
+    if row.run is None or not several:
         return ""
     step, weights = row.step or steps.get(row.run), several[0].weights
     return ", ".join([*([f"step {step:,}"] if step else []), *([WEIGHTS.get(weights, weights)] if weights else [])])

@@ -54,7 +54,9 @@ class Claim(Pair):
 
     text: str
     source: str
-    metrics: list[Literal["fid", "fid_clean", "kid", "is", "clip", "named", "style", "share"]] = Field(min_length=1)
+    metrics: list[
+        Literal["fid", "fid_clean", "kid", "is", "clip", "named", "style", "agreement", "latents", "share"]
+    ] = Field(min_length=1)
     split: Split = "all"
     as_good: bool = False
     more_than: Pair | None = None

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from randcond.jobs.errors import UserError
+from randcond.jobs.progress import log
 from randcond.jobs.seeding import numpy_generator
 from randcond.worlds.lines import clean
 
@@ -60,13 +61,12 @@ def choose(
     Texts with held-out words are in the pool alone, so that they are not even rendered.
 
     Args:
-        settings: ``count``, ``held_out``, ``seed``, the number of the ``draw`` and, true, ``pooled`` where a run wants
-            the pool.
+        settings: ``count``, ``held_out``, ``seed`` and the number of the ``draw``.
         evaluation: The evaluation prompts.
         sources: ``own``, the file of texts.
 
     Raises:
-        UserError: If the file cannot be used or holds too few texts, none for a pool that is wanted among them.
+        UserError: If the file cannot be used or holds too few texts.
     """
     held = set(evaluation["text"])
     rest = [text for text in _texts(sources) if text not in held]
@@ -79,12 +79,8 @@ def choose(
     order = numpy_generator(settings["seed"], 1, settings["draw"]).permutation(len(drawable))
     drawn = [drawable[i] for i in order[: settings["count"]]]
     pool = sorted(set(rest) - set(drawn))
-    if settings.get("pooled") and not pool:
-        raise UserError(
-            f"prompts.count: {settings['count']} pairs and the {len(held)} of prompts.evaluation are all texts that"
-            f" {sources['own']} has, which leaves none for the pool; lower it, add texts, or leave pool out of the"
-            " runs' texts"
-        )
+    if not pool:  # a word in time; which runs there are is none of this stage's settings
+        log.warning("the text pool is empty: no run with pool among its texts can be trained; lower prompts.count")
     return _frame(drawn, settings["held_out"]), pool
 
 
