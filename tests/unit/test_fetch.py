@@ -279,3 +279,12 @@ def test_a_repository_is_asked_for(hub: Server, tmp_path: Path) -> None:
     values = {"repository": "some/model", "gigabytes": 2e-9, "licence": "none", "files": [{"path": "config.json"}]}
     (one,) = check({"model": Asset.model_validate(values)}, tmp_path / "none.json")
     assert (one.bytes, one.trouble) == (2, "")
+
+
+def test_a_lock_with_a_merges_marks_is_not_to_be_deleted(server: Server, folder: Folder) -> None:
+    folder.lock.parent.mkdir(parents=True)
+    for content in ("<<<<<<< ours\n{}\n", "[]"):
+        folder.lock.write_text(content)
+        told = r"lock\.json: not .*; correct it, or take git's: git checkout -- .*lock\.json"
+        folder.fails(told, File(path="a", url=f"{server.url}/a"))
+    assert server.asked == []

@@ -52,6 +52,15 @@ def test_what_worlds_share_keeps_its_other_stages(project: Path) -> None:
     assert set(json.loads(Path("versions/assets/settings.json").read_text())) == {"fetch-first", "fetch-second"}
 
 
+def test_a_dvc_yaml_with_a_merges_marks_is_one_line(project: Path) -> None:
+    fetched = [job("fetch_first", [], ["results/assets/first.bin"], out="results/assets"), JOBS[0]]
+    write_pipelines(stages(fetched), SOURCE)
+    with Path("versions/assets/dvc.yaml").open("a") as file:
+        file.write("<<<<<<< ours\n")
+    with pytest.raises(UserError, match=r"versions/assets/dvc\.yaml: not a list .*git checkout -- versions/assets/dvc"):
+        write_pipelines(stages(fetched), SOURCE)
+
+
 def test_recording_twice_writes_once(project: Path) -> None:
     assert recorded(JOBS).new == NAMES
     assert status() == set()

@@ -1,5 +1,6 @@
 """The list of assets (config/assets.yaml) and the lock file in which the fetch records what it found."""
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -7,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from randcond.jobs.errors import UserError
-from randcond.jobs.files import read_json, take_lock, write_json
+from randcond.jobs.errors import UserError, reading
+from randcond.jobs.files import take_lock, write_json
 from randcond.jobs.yaml_file import read_yaml
 from randcond.settings.fields import Above0, NoLogin, Section
 
@@ -93,11 +94,18 @@ def read_assets(path: Path) -> dict[str, Asset]:
 
 def locked(lock: Path, name: str) -> dict[str, Any]:
     """What earlier fetches recorded of an asset: ``revision`` and ``files`` (path -> ``sha256`` and ``bytes``)."""
-    content = read_json(lock) if lock.exists() else {}
-    if not isinstance(content, dict):
-        raise UserError(f"{lock}: not a lock file; delete it and fetch again")
-    entry: dict[str, Any] = content.get(name, {"revision": None, "files": {}})
+    entry: dict[str, Any] = _recorded(lock).get(name, {"revision": None, "files": {}})
     return entry
+
+
+def _recorded(lock: Path) -> dict[str, Any]:
+    """All that the lock holds. Most hashes are known by it alone, so that nobody should delete it for a merge."""
+    mend = f"correct it, or take git's: git checkout -- {lock}"
+    with reading(lock, "valid JSON", broken=mend):
+        content: Any = json.loads(lock.read_text(encoding="utf-8")) if lock.exists() else {}
+    if not isinstance(content, dict):
+        raise UserError(f"{lock}: not a lock file; {mend}")
+    return content
 
 
 def record(lock: Path, name: str, entry: dict[str, Any]) -> None:
@@ -106,7 +114,7 @@ def record(lock: Path, name: str, entry: dict[str, Any]) -> None:
     folder = os.open(lock.parent, os.O_RDONLY)
     try:
         take_lock(folder, lock.parent, wait=True)
-        content = read_json(lock) if lock.exists() else {}
+        content = _recorded(lock)
         if content.get(name) != entry:
             write_json(lock, dict(sorted({**content, name: entry}.items())))
     finally:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from randcond.jobs.errors import reading
 from randcond.jobs.files import read_json, write_json, write_text
 from randcond.versions.plan import DEFAULT_WORLD, Stage
 
@@ -130,7 +131,8 @@ def _write(path: Path, text: str) -> None:
 
 def _merged(path: Path, entries: dict[str, Any]) -> dict[str, Any]:
     """Stages of ``path`` with new ones; one that only another world's command would change is kept."""
-    known = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {}) if path.is_file() else {}
+    with reading(path, "a list of DVC's stages", broken=f"correct it, or take git's: git checkout -- {path}"):
+        known = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {}) if path.is_file() else {}
     for name, entry in entries.items():
         old = known.get(name)
         if old is None or {**old, "cmd": "", "params": []} != {**entry, "cmd": "", "params": []}:
