@@ -44,7 +44,7 @@ def describe(world: str, run: str, revision: str | None = None) -> str:
 def _lock(path: Path, revision: str | None) -> dict[str, Any]:
     if revision is None:
         return locked_stages(path, path.read_bytes()) if path.is_file() else {}
-    english = os.environ | {"LC_ALL": "C.UTF-8"}  # it is told by its words what git lacks
+    english = os.environ | {"LC_ALL": "C"}  # it is told by its words what git lacks
     done = subprocess.run(["git", "show", f"{revision}:{path}"], capture_output=True, text=True, env=english)
     if done.returncode and "exists on disk" not in done.stderr and "does not exist" not in done.stderr:
         raise UserError(f"{revision}: {done.stderr.strip().splitlines()[-1]}")
