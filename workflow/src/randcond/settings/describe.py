@@ -28,7 +28,8 @@ _INTRODUCTION = """\
 | file | what it is |
 |---|---|
 | `config.yaml` | the default run: the world of six artists. Always read first |
-| `smoke.yaml`, `headline.yaml`, `random.yaml`, `features.yaml`, `full.yaml` | the same, by `--configfile config/full.yaml` |
+| `smoke.yaml`, `headline.yaml`, `full.yaml` | the same world, by `--configfile config/full.yaml` |
+| `random.yaml`, `features.yaml` | parts of `full.yaml`, each with its question |
 | `emoji.yaml` | the smaller miniature, one artist; before another: `--configfile config/emoji.yaml config/full.yaml` |
 | `artists-teacher.yaml` | the default world's teacher and evaluator, trained from nothing |
 | `artists-flow-teacher.yaml` | a second teacher of six artists, SD3's transformer, on the first one's latents |
