@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from randcond.training.optimizers import Muon, make_optimizer, make_schedule, orthogonal
+from randcond.training.optimizers import Muon, iteration_dtype, make_optimizer, make_schedule, orthogonal
 
 
 def layers() -> nn.Sequential:
@@ -100,6 +100,30 @@ def test_orthogonal_has_singular_values_near_1(rows: int, columns: int, seed: in
     assert inside.diagonal(dim1=-2, dim2=-1)[large].min() > 0.6
     assert inside.diagonal(dim1=-2, dim2=-1).max() < 1.3
     assert (inside - torch.diag_embed(inside.diagonal(dim1=-2, dim2=-1))).abs().max() < 0.06
+
+
+@pytest.mark.parametrize(
+    ("can", "dtype"),
+    [({"amx_bf16": True}, torch.bfloat16), ({"avx512_bf16": True}, torch.bfloat16), ({"avx2": True}, torch.float32)],
+)
+def test_a_cpu_iterates_in_what_it_multiplies_in(
+    can: dict[str, bool], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can)
+    iteration_dtype.cache_clear()
+    try:
+        assert (iteration_dtype("cpu"), iteration_dtype("cuda")) == (dtype, torch.bfloat16)
+        matrix = torch.randn(1, 6, 9, generator=torch.Generator().manual_seed(0))
+        found = orthogonal(matrix)
+        assert found.dtype == torch.float32
+        # the polynomial of each singular value, in float64
+        left, values, right = torch.linalg.svd(matrix.double() / matrix.double().norm(), full_matrices=False)
+        for _ in range(5):
+            values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+        error = float((found - left @ torch.diag_embed(values) @ right).abs().max())
+        assert (error < 1e-5) == (dtype == torch.float32) and error < 0.05
+    finally:
+        iteration_dtype.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])

@@ -1,6 +1,7 @@
 """What a training's steps are taken by: the optimisers, and how their learning rate goes over the steps."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -45,9 +46,10 @@ def make_schedule(
 class Muon(torch.optim.AdamW):
     """Muon (Jordan et al. 2024) on weights of two dimensions or more, seen as matrices (out, rest); AdamW on others.
 
-    Its steps are the momentum's with singular values near 1, rounded to bfloat16: what differs in a gradient's last
-    bits, as between numbers of processes, may differ in a step's second digit. torch.optim.Muon takes matrices only,
-    one at a time; a UNet has hundreds of few shapes, so those of one shape are taken together, in a third of the time.
+    Its steps are the momentum's with singular values near 1, rounded to bfloat16 on GPUs and some CPUs: what differs
+    in a gradient's last bits, as between numbers of processes, may differ there in a step's second digit.
+    torch.optim.Muon takes matrices only, one at a time; a UNet has hundreds of few shapes, so those of one shape are
+    taken together, in a third of the time.
     A step is as large as AdamW's, 0.2 sqrt(longer side) (2502.16982, section 2.2), so one learning rate does for both.
 
     Args:
@@ -106,13 +108,25 @@ class Muon(torch.optim.AdamW):
 def orthogonal(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
     """About the nearest orthogonal matrix to each: singular values of 0.7 to 1.2, small ones less; (n, rows, columns).
 
-    The quintic Newton-Schulz iteration X <- aX + (bA + cA^2)X with A = XX^T, in bfloat16.
+    The quintic Newton-Schulz iteration X <- aX + (bA + cA^2)X with A = XX^T, in the device's :func:`iteration_dtype`.
     """
     a, b, c = _COEFFICIENTS
     wide = matrices.shape[-1] >= matrices.shape[-2]
-    x = (matrices if wide else matrices.mT.contiguous()).bfloat16()
+    x = (matrices if wide else matrices.mT.contiguous()).to(iteration_dtype(matrices.device.type))
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(iterations):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x if wide else x.mT).to(matrices.dtype)
+
+
+@cache
+def iteration_dtype(device: str) -> torch.dtype:
+    """What the iteration multiplies in: bfloat16 on GPUs, as published, and on CPUs that have it; elsewhere float32.
+
+    A CPU without it, as most laptops', takes 14 to 20 times as long by it as by float32 (benchmarks/muon.py).
+    """
+    if device != "cpu":
+        return torch.bfloat16
+    can = torch.cpu.get_capabilities()
+    return torch.bfloat16 if can.get("amx_bf16") or can.get("avx512_bf16") else torch.float32
