@@ -30,6 +30,7 @@ from randcond.prompts.table import read_prompts, write_prompts
 from randcond.settings.config import Config
 from randcond.students import distil as stage
 from randcond.students.data import LatentShards, Pairs, load_data
+from randcond.students.importance import importance
 from randcond.students.kept import Kept
 from randcond.students.problem import Distillation
 from randcond.teachers.pipelines import draw_latents, load_pipeline, teacher_of
@@ -494,23 +495,62 @@ def test_trajectories_alone_need_no_image(arguments: argparse.Namespace, teacher
         stage.distil(arguments)
 
 
-@pytest.mark.parametrize("importance", ["first-order", "norm"])
+@pytest.mark.parametrize("criterion", ["first-order", "norm"])
 def test_inherited_channels_are_where_the_training_starts(
-    arguments: argparse.Namespace, teacher: Teacher, monkeypatch: pytest.MonkeyPatch, importance: str
+    arguments: argparse.Namespace, teacher: Teacher, monkeypatch: pytest.MonkeyPatch, criterion: str
 ) -> None:
     asked: list[dict | None] = []
     original = stage.build_student
     monkeypatch.setattr(stage, "build_student", lambda *given: asked.append(given[3]) or original(*given))
     monkeypatch.setattr("randcond.students.importance.PAIRS", 16)
     monkeypatch.setattr("randcond.students.importance.PIECE", 4)
-    change(arguments, C_BASE | {"init": "inherited", "importance": importance}, recipe={"learning_rate": 1e-9})
+    change(arguments, C_BASE | {"init": "inherited", "importance": criterion}, recipe={"learning_rate": 1e-9})
     stage.distil(arguments)
-    assert (asked[0] is None) == (importance == "norm")
+    assert (asked[0] is None) == (criterion == "norm")
     found = UNet2DConditionModel.from_pretrained(arguments.output / "unet", local_files_only=True)
     expected = build_student(teacher.denoiser, "c-base", "inherited", asked[0])
     torch.testing.assert_close(found.conv_in.weight, expected.conv_in.weight)
     if asked[0] is not None:  # the teacher is as it was
         assert torch.equal(load_pipeline(arguments.teacher).unet.conv_in.weight, teacher.denoiser.conv_in.weight)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_what_the_teacher_tells_first_needs_no_more_memory_than_a_step(
+    arguments: argparse.Namespace, teacher: Teacher, share: float
+) -> None:
+    rows: list[int] = []
+    teacher.denoiser.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    student = build_student(teacher.denoiser, "b-base", "copied")
+    names = feature_pairs(teacher.denoiser, student, "b-base")
+    pairs, pool = data_of(arguments, run_of(arguments, texts=["pool"]), N, 3)
+    sizes = []
+    for at_once in (2, None):
+        loss = DistillationLoss(teacher, student, names, denoise=False, relative=True)
+        bank = Trajectories(pool, teacher.latent_shape, teacher.solver(), round(8 * share), 2, 300, seed=3)
+        asked = Distillation(loss, teacher, pairs, pool, None, 0.1, 8, 3, bank, 2.0, at_once)
+        rows.clear()
+        asked._prepare(0)
+        assert max(rows) == (at_once or round(8 * share))
+        sizes.append(loss.features.sizes)
+    torch.testing.assert_close(*sizes)
+
+
+def test_importance_is_the_same_in_less_memory(
+    arguments: argparse.Namespace, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("randcond.students.importance.PAIRS", 16)
+    pairs, _ = data_of(arguments, run_of(arguments, texts=["pool"]), N, 3)
+    rows: list[int] = []
+    teacher.denoiser.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    whole = importance(teacher, pairs, 0, 32)
+    assert set(rows) == {8}
+    rows.clear()
+    sparing = importance(teacher, pairs, 0, 3, gradient_checkpointing=True)
+    assert set(rows) == {2, 3}
+    assert not teacher.denoiser.is_gradient_checkpointing
+    assert whole.keys() == sparing.keys()
+    for name in whole:
+        torch.testing.assert_close(sparing[name], whole[name], rtol=1e-3, atol=1e-12)
 
 
 def test_trajectories_take_the_last_pairs_of_a_batch(arguments: argparse.Namespace, teacher: Teacher) -> None:

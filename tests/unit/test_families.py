@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, PNDMScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
+    PNDMScheduler,
+    UNet2DConditionModel,
+)
 from safetensors.torch import load_file, save_file
 from tiny_pipelines import FAMILIES as TINY
 from tiny_pipelines import sd3
@@ -19,9 +28,9 @@ from randcond.method.conditioning import Exponential
 from randcond.method.noise_level import equivalent_timesteps, share_of, stable_diffusion_log_snr
 from randcond.students.distil import save_pipeline
 from randcond.teachers.families import FAMILIES, denoiser_folder, family_of
-from randcond.teachers.noise import NOISE_SCHEDULE
+from randcond.teachers.noise import NOISE_SCHEDULE, log_snr
 from randcond.teachers.pipelines import decode, draw_latents, encode_images, load_pipeline, teacher_of
-from randcond.teachers.processes import Flow
+from randcond.teachers.processes import Flow, process_of
 from randcond.teachers.solvers import CLEAN
 from randcond.teachers.teacher import Teacher
 
@@ -170,6 +179,7 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any], str]] = {
         {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True},
         "rescale_betas_zero_snr is true",
     ),
+    "half as many timesteps": ("DDIMScheduler", {"num_train_timesteps": 500}, "num_train_timesteps is 500, not 1000"),
     "Stable Diffusion 2.1's": ("DDIMScheduler", {"prediction_type": "v_prediction", "set_alpha_to_one": False}, ""),
     "Stable Diffusion 1.4's": ("PNDMScheduler", {"skip_prk_steps": True, "trained_betas": None}, ""),
 }
@@ -256,6 +266,49 @@ def test_a_flow_is_drawn_at_the_times_that_it_learns(flow: Teacher) -> None:
             predicted = flow.predict(flow.denoiser, states, at, flow.encode(["a tiger"]))
         states = flow.solver()(states, predicted, at, to)
     torch.testing.assert_close(states, drawn, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [6, 25])
+def test_a_solvers_spacing_is_none_that_pndm_can_step_over(steps: int) -> None:
+    # DPM-Solver's own default; each state has to be as noisy as the time that the denoiser is told
+    sampler = process_of(DPMSolverMultistepScheduler(**NOISE_SCHEDULE)).sampler()
+    assert (sampler.config.timestep_spacing, sampler.config.steps_offset) == ("leading", 1)
+    sampler.set_timesteps(steps)
+    assert sampler.timesteps.unique().diff().unique().tolist() == [1000 // steps]
+    trailing = process_of(EulerDiscreteScheduler(**NOISE_SCHEDULE, timestep_spacing="trailing")).sampler()
+    assert trailing.config.timestep_spacing == "trailing"
+
+
+@pytest.mark.parametrize("kind", [HeunDiscreteScheduler, LCMScheduler, DDIMScheduler])
+def test_what_a_file_leaves_out_is_by_its_own_class(kind: Any) -> None:
+    own = kind()  # as of a file without betas, of which each class has others
+    process = process_of(own)
+    expected = own.alphas_cumprod
+    for scheduler in (process.sampler(), process.few_steps(4, 4), process.few_steps(4, 1)):
+        torch.testing.assert_close(scheduler.alphas_cumprod, expected)
+    torch.testing.assert_close(process.log_snr, log_snr(expected))
+
+
+def test_no_teacher_takes_the_guidance_as_a_condition(family_folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(family_folders["stable_diffusion"], tmp_path / "teacher")
+    config = dict(UNet2DConditionModel.load_config(folder / "unet"))
+    UNet2DConditionModel.from_config(config | {"time_cond_proj_dim": 8}).save_pretrained(folder / "unet")
+    with pytest.raises(UserError, match="teacher: no whole .* takes the guidance as a condition"):
+        load_pipeline(folder)
+
+
+def test_texts_are_encoded_in_the_encoders_own_precision(folder: Path) -> None:
+    teacher = teacher_of(load_pipeline(folder))
+    expected = teacher.encode(TEXTS)
+    with torch.autocast("cpu", torch.float16):
+        found = teacher.conditions(TEXTS)
+    for name, rows in found.items():
+        assert torch.equal(rows, expected[name])
+
+
+def test_a_flow_of_other_timesteps_is_refused() -> None:
+    with pytest.raises(UserError, match="num_train_timesteps is 500, not 1000"):
+        Flow(FlowMatchEulerDiscreteScheduler(num_train_timesteps=500))
 
 
 def test_a_shift_by_size_is_refused() -> None:

@@ -182,8 +182,12 @@ def test_relative_features_weigh_alike(teacher: Teacher) -> None:
     assert raw.features.measured
     assert not relative.features.measured
     outputs = relative.teach(data["noised"], data["timesteps"], data["conditions"])[1]
-    relative.features.measure(outputs)
+    relative.features.measure([(1.0, outputs)])
     assert relative.features.measured
+    sizes = relative.features.sizes.clone()
+    rows = ((0.25, slice(0, 1)), (0.75, slice(1, 4)))
+    relative.features.measure((share, {name: of[some] for name, of in outputs.items()}) for share, some in rows)
+    torch.testing.assert_close(relative.features.sizes, sizes)
     with captured(raw.student, [name for _, name in raw.features.pairs]) as found, torch.no_grad():
         raw.student(data["noised"], data["timesteps"], **data["conditions"])
     expected = 0.0

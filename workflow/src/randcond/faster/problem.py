@@ -55,7 +55,7 @@ class Consistency(nn.Module):
         teacher, at = self._teacher, self._phases.timesteps[places[rows]]
         latents, added = (of.to(teacher.device) for of in (self._pairs.latents(chosen[rows]), noise[rows]))
         noised = teacher.add_noise(latents, added, at.to(teacher.device))
-        conditions = teacher.encode(texts[rows])
+        conditions = teacher.conditions(texts[rows])
         loss = consistency_loss(
             lambda states, timesteps: teacher.predict(self.student, states, timesteps, conditions),
             lambda states, timesteps: self._guided(states, timesteps, conditions),

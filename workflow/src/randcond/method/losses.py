@@ -5,7 +5,7 @@ teacher and student predict of (x_t, c, t), and of what their layers l give out,
 (conditioning.py) leaves them as they are and puts c^ in the place of c.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -107,10 +107,17 @@ class FeatureLoss(nn.Module):
         """Whether the sizes are known, where they are needed."""
         return not self.relative or bool(self.sizes.all())
 
-    def measure(self, teacher: dict[str, torch.Tensor]) -> None:
+    def measure(self, parts: Iterable[tuple[float, dict[str, torch.Tensor]]]) -> None:
         """Take the sizes, mean squares, from the teacher's captured outputs of a batch. From then on they stay:
-        those of each part of a batch would weigh its pairs otherwise than those of the whole."""
-        self.sizes.copy_(torch.stack([teacher[name].float().square().mean() for name, _ in self.pairs]))
+        those of each part of a batch would weigh its pairs otherwise than those of the whole.
+
+        Args:
+            parts: Share of the batch and outputs of each part of it, of which one at a time is in memory.
+        """
+        sizes = torch.zeros_like(self.sizes)
+        for share, teacher in parts:
+            sizes += share * torch.stack([teacher[name].float().square().mean() for name, _ in self.pairs])
+        self.sizes.copy_(sizes)
 
 
 def _width(module: nn.Module) -> int | None:

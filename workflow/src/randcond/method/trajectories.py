@@ -77,13 +77,14 @@ class Trajectories(nn.Module):
         return bool(self.timesteps[0] >= 0)
 
     @torch.no_grad()
-    def fill(self, predict: Predict) -> None:
+    def fill(self, predict: Predict, batch: int | None = None) -> None:
         """Start all states from noise, then move them on until they are spread evenly over t.
 
         Takes half a trajectory a state, in batches of at most ``take`` states.
 
         Args:
             predict: The teacher's prediction for states (n, channels, h, w), timesteps (n,) and texts.
+            batch: At most so many states at a time, where memory has no room for ``take``.
         """
         everything = torch.arange(len(self))
         self.timesteps.fill_(LAST_TIMESTEP)
@@ -92,7 +93,7 @@ class Trajectories(nn.Module):
         place = everything % self.take * self._depth + everything // self.take
         target = LAST_TIMESTEP * (1 - (place + 0.5) / len(self))
         while len(behind := everything[self.timesteps.cpu() > target]):
-            for slots in behind.split(self.take):
+            for slots in behind.split(min(self.take, batch or self.take)):
                 predicted = predict(self.states[slots], self.timesteps[slots], self._texts(slots))
                 for buffer, moved in zip(
                     (self.states, self.timesteps, self.lives), self._move(slots, predicted), strict=True

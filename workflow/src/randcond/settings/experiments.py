@@ -277,6 +277,9 @@ class Experiments(Section):
                 raise ValueError(f"{where}: there is no run {run!r} to start from")
             if grid == "default" and run in known and known[run].grid == "full":
                 raise ValueError(f"{where}: {run} is of the full grid only, so this must be")
+        for name, one in self.drawn.items():
+            if one.run in self.faster and (fault := self.faster[one.run].fault(one.steps)):
+                raise ValueError(f"drawn.{name}: {fault}")
 
 
 def load_experiments(path: Path) -> Experiments:

@@ -28,7 +28,17 @@ class Faster(Section):
             raise ValueError(f"times: {self.times} cannot be cut into {self.phases} phases")
         if self.phases == 1 and TRAIN_TIMESTEPS % self.times:
             raise ValueError(f"times: of one phase a divisor of {TRAIN_TIMESTEPS}, for LCM's sampler, not {self.times}")
+        if fault := self.fault(self.steps):
+            raise ValueError(fault)
         return self
+
+    def fault(self, steps: int) -> str | None:
+        """Why diffusers' sampler cannot draw it in so many steps, where it cannot."""
+        if self.phases == 1:
+            return f"steps: of one phase at most its {self.times} times, not {steps}" if steps > self.times else None
+        if round(TRAIN_TIMESTEPS / steps) > TRAIN_TIMESTEPS // steps:
+            return f"steps: the last of {steps} would end just above no noise ({TRAIN_TIMESTEPS} / {steps} rounded up)"
+        return None
 
 
 class Drawn(Section):

@@ -55,13 +55,15 @@ def distil(arguments: argparse.Namespace) -> None:
     )
     check_latents(arguments.latents, pairs, teacher)
     inherits = run["init"] == "inherited" and run["importance"] == "first-order"
-    important = importance(teacher, pairs, settings["seed"]) if inherits else None
+    sparing = (recipe.micro_batch, recipe.gradient_checkpointing)
+    important = importance(teacher, pairs, settings["seed"], *sparing) if inherits else None
     loss = student_and_loss(teacher, run, settings["seed"], recipe, important)
     curve = Sensitivity.read(arguments.sensitivity) if arguments.sensitivity else None
     p = probability(run["random_conditioning"], curve) if run["random_conditioning"] else None
     problem = Distillation(
         *(loss, teacher, pairs, pool, p, recipe.null_text, recipe.batch, settings["seed"]),
         *trajectories(run["trajectories"], teacher, pool, recipe, settings["seed"]),
+        micro_batch=recipe.micro_batch,
     )
     log.info(
         "%s: %s parameters, D has %d pairs, C %d texts, p(t) swaps %.1f%%, %d steps",

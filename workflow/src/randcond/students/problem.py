@@ -1,6 +1,6 @@
 """Distillation as a training problem: random conditioning on D and C, and the losses against the teacher."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import torch
@@ -31,6 +31,7 @@ class Distillation(nn.Module):
         seed: Seed of the run.
         trajectories: Where the last pairs of each batch come from in place of D, as many as it takes; none: all from D.
         guidance: Weight of the guidance that the trajectories' states are moved on with; 1 is none.
+        micro_batch: Pairs at a time of what the teacher tells before the first step; none: as many as it can use.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class Distillation(nn.Module):
         seed: int,
         trajectories: Trajectories | None = None,
         guidance: float = 1.0,
+        micro_batch: int | None = None,
     ) -> None:
         super().__init__()
         self.loss = loss
         self.trajectories, self._guidance = trajectories, guidance
+        self._at_once = micro_batch or MEASURED
         self._teacher, self._pairs, self._pool = teacher, pairs, pool
         self._p, self._null_text, self._seed = p, null_text, seed
         self._equivalent = equivalent_timesteps(teacher.log_snr)  # p is asked at these
@@ -88,14 +91,21 @@ class Distillation(nn.Module):
     def _prepare(self, step: int) -> None:
         """What the teacher has to tell before the first step, the same in each process."""
         if self.trajectories is not None and not self.trajectories.filled:
-            self.trajectories.fill(self._guided)
+            self.trajectories.fill(self._guided, self._at_once)
         if not self.loss.features.measured:
-            some = slice(0, MEASURED)
+            self.loss.features.measure(self._taught(step))
+
+    def _taught(self, step: int) -> Iterator[tuple[float, dict[str, torch.Tensor]]]:
+        """Parts of the step's first pairs: the share of each, and the teacher's outputs that are compared."""
+        # with no pairs of D all are off trajectories
+        count = min(MEASURED, self._batch or (self.trajectories.take if self.trajectories else 0))
+        for first in range(0, count, self._at_once):
+            some = slice(first, min(first + self._at_once, count))
             if self._batch:
                 noised, timesteps, texts, *_ = self._of_data(step, some)
             elif self.trajectories is not None:
                 noised, timesteps, texts = self.trajectories.batch(step, some)
-            self.loss.features.measure(self.loss.teach(noised, timesteps, self._teacher.encode(texts))[1])
+            yield (some.stop - first) / count, self.loss.teach(noised, timesteps, self._teacher.conditions(texts))[1]
 
     def _moved(self, rows: slice) -> slice:
         """Rows of the trajectories among the given rows of a batch."""
@@ -111,7 +121,7 @@ class Distillation(nn.Module):
         share: float,
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         found: tuple[dict[str, torch.Tensor], torch.Tensor] = self.loss(
-            noised, timesteps, self._teacher.encode(texts), target, known, share
+            noised, timesteps, self._teacher.conditions(texts), target, known, share
         )
         return found
 
@@ -153,6 +163,6 @@ class Distillation(nn.Module):
     @torch.no_grad()
     def _predict(self, states: torch.Tensor, timesteps: torch.Tensor, texts: list[str]) -> torch.Tensor:
         teacher = self._teacher
-        conditions = {name: tensor.to(teacher.dtype) for name, tensor in teacher.encode(texts).items()}
+        conditions = {name: tensor.to(teacher.dtype) for name, tensor in teacher.conditions(texts).items()}
         with torch.autocast(states.device.type, enabled=False):
             return teacher.predict(teacher.denoiser, states.to(teacher.dtype), timesteps, conditions).float()

@@ -2,8 +2,9 @@
 
 import torch
 
+TIMESTEPS = 1000  # of every schedule that is known, 0 the cleanest
 NOISE_SCHEDULE = {
-    "num_train_timesteps": 1000,
+    "num_train_timesteps": TIMESTEPS,
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",

@@ -124,6 +124,8 @@ def _check_parts(pipeline: Any, kind: type[Teacher], folder: Path) -> None:
     for what, taken, given in kind.widths(pipeline):
         if given != taken:
             raise ValueError(f"its {called} takes {what} {taken}, its text encoder gives {given}")
+    if denoiser_of(pipeline).config.get("time_cond_proj_dim"):  # without it another function would be learned
+        raise ValueError(f"its {called} takes the guidance as a condition, as latent consistency models do")
     taken, given = denoiser_of(pipeline).config["in_channels"], pipeline.vae.config["latent_channels"]
     if given != taken:
         raise ValueError(f"its {called} takes {taken} latent channels, its autoencoder gives {given}")

@@ -12,10 +12,12 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler, PNDMScheduler
 
 from randcond.jobs.errors import UserError
-from randcond.teachers.noise import flow_log_snr, log_snr
+from randcond.teachers.noise import TIMESTEPS, flow_log_snr, log_snr
 from randcond.teachers.solvers import DDIM, Euler, Solver
 
 _PREDICTED = ("epsilon", "v_prediction")  # by a diffusion's denoiser
+# the schedule itself: diffusers hands another class's own defaults on where a scheduler's file leaves one out
+_SCHEDULE = ("beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type", "num_train_timesteps")
 
 
 class Process(Protocol):
@@ -57,14 +59,15 @@ class Diffusion:
     """x_t = sqrt(a) x_0 + sqrt(1 - a) e, of a scheduler's configuration.
 
     Raises:
-        UserError: If that has no schedule of betas, or one that PNDM draws by another than training adds noise by, or
-            if neither the noise nor v is predicted.
+        UserError: If that has no schedule of betas, one of other than 1000 timesteps, or one that PNDM draws by another
+            than training adds noise by, or if neither the noise nor v is predicted.
     """
 
     def __init__(self, scheduler: Any) -> None:
         _check_diffusion(scheduler.config)
         self._own = scheduler.config
-        self._noise = DDPMScheduler.from_config(scheduler.config)
+        self._schedule = {name: self._own[name] for name in _SCHEDULE if name in self._own}
+        self._noise = DDPMScheduler.from_config(self._own, **self._schedule)
         self._v = self._noise.config["prediction_type"] == "v_prediction"
 
     @property
@@ -91,7 +94,10 @@ class Diffusion:
         return DDIM(self._noise.alphas_cumprod, self._v)
 
     def sampler(self) -> PNDMScheduler:
-        return PNDMScheduler.from_config(self._own, skip_prk_steps=True)
+        # linspace, DPM-Solver's and Euler's, has longer steps than those of 1000 // n that PNDM takes
+        linspace = self._own.get("timestep_spacing") == "linspace"
+        spacing = {"timestep_spacing": "leading", "steps_offset": 1} if linspace else {}
+        return PNDMScheduler.from_config(self._own, skip_prk_steps=True, **self._schedule, **spacing)
 
     def few_steps(self, times: int, phases: int) -> DDIMScheduler | LCMScheduler:
         if phases == 1:
@@ -110,18 +116,29 @@ def _check_diffusion(config: Any) -> None:
         raise UserError(f"{where}: beta_schedule is not there, so it is no schedule of diffusion; {no}")
     if (predicted := config.get("prediction_type", "epsilon")) not in _PREDICTED:
         raise UserError(f"{where}: prediction_type: {predicted} is none of {', '.join(_PREDICTED)}; {no}")
+    _check_length(config)
     if config.get("rescale_betas_zero_snr"):
         raise UserError(f"{where}: rescale_betas_zero_snr is true, but PNDM, which draws the images, ignores it; {no}")
+
+
+def _check_length(config: Any) -> None:
+    if (steps := config.get("num_train_timesteps", TIMESTEPS)) != TIMESTEPS:
+        raise UserError(
+            f"scheduler/scheduler_config.json: num_train_timesteps is {steps}, not {TIMESTEPS};"
+            " such teachers are not supported"
+        )
 
 
 class Flow:
     """x_t = (1 - s) x_0 + s e with s = shift u / (1 + (shift - 1) u), u = (t + 1) / 1000; v = e - x_0 is predicted.
 
     Raises:
-        UserError: If the shift depends on the images' size: the times of a training would be none of the sampler's.
+        UserError: If there are not 1000 timesteps, or if the shift depends on the images' size: the times of a training
+            would be none of the sampler's.
     """
 
     def __init__(self, scheduler: Any) -> None:
+        _check_length(scheduler.config)
         if scheduler.config.get("use_dynamic_shifting"):
             raise UserError("scheduler: a shift that depends on the size is not known; set shift in its config.json")
         self._scheduler = FlowMatchEulerDiscreteScheduler.from_config(scheduler.config)

@@ -48,6 +48,11 @@ class Teacher(ABC):
     def encode(self, texts: Sequence[str]) -> Conditions:
         """Conditioning tensors of the texts, one row a text; opaque to the training loop."""
 
+    def conditions(self, texts: Sequence[str]) -> Conditions:
+        """:meth:`encode` in the encoders' own precision, inside autocast too: T5 overflows float16's range in it."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.encode(texts)
+
     @classmethod
     @abstractmethod
     def widths(cls, pipeline: Any) -> list[tuple[str, Any, Any]]:
