@@ -2,17 +2,21 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from dvc.exceptions import CheckoutError
 from dvc.repo import Repo
-from recorded_project import JOBS, LOCK, OUT, PIPELINE, recorded, status
+from recorded_project import JOBS, LOCK, NAMES, OUT, PIPELINE, SOURCE, job, make, recorded, status
 
 from randcond.jobs.errors import UserError
 from randcond.versions import restore
 from randcond.versions.__main__ import main
+from randcond.versions.pipeline import Source, write_pipelines
+from randcond.versions.plan import Stage, stages
 
 SCORES, SAMPLES = f"{OUT}/scores/a/0.json", f"{OUT}/samples/a/0"
 CONFIG, LOCAL = Path(".dvc/config"), Path(".dvc/config.local")
@@ -45,15 +49,100 @@ def change(remote: Path, path: str, edit: Callable[[str], str]) -> None:
     assert stored.read_text() != text
 
 
+def edit_lock(edit: Callable[[dict[str, Any]], object]) -> None:
+    lock = yaml.safe_load(LOCK.read_text())
+    edit(lock["stages"])
+    LOCK.write_text(yaml.safe_dump(lock))
+
+
+@pytest.fixture
+def touched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Stages of which Snakemake is told that they are up to date, here where it has no rules."""
+    names: list[str] = []
+    monkeypatch.setattr("randcond.versions.__main__._plan", lambda _: (SOURCE, stages(JOBS)))
+    monkeypatch.setattr(
+        "randcond.versions.__main__._touch", lambda stages, _: names.extend(stage.name for stage in stages)
+    )
+    return names
+
+
 def present() -> set[str]:
     return {str(path) for path in Path("results").rglob("*") if path.is_file()}
 
 
 def test_what_was_shared_is_restored(remote: Path) -> None:
-    restore.fetch([PIPELINE])
-    restore.clean([PIPELINE])
+    restore.fetch(stages(JOBS))
+    assert [stage.name for stage in restore.clean(stages(JOBS))] == NAMES
     assert len(present()) == 13
     assert status() == set()
+
+
+def test_what_is_not_recorded_is_left_alone(
+    remote: Path, touched: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetched = job("fetch", [], ["results/assets/first.bin"], out="results/assets")  # of a world without a dvc.lock
+    write_pipelines(stages([fetched, *JOBS]), SOURCE)
+    edit_lock(lambda known: known.update(gone=known.pop("score-a-0")))
+    Path(SCORES).parent.mkdir(parents=True)
+    Path(SCORES).write_text("not finished")
+    main(["restore"])
+    assert capsys.readouterr().err.splitlines() == [
+        "not recorded, for snakemake to make: score-a-0",
+        "restored: results/smoke",
+    ]
+    assert touched == NAMES[:2]
+    assert Path(SCORES).read_text() == "not finished"
+    assert len(present()) == 13 - 2
+
+
+def test_what_worlds_share_is_fetched_where_it_is_planned(remote: Path) -> None:
+    both = [job(name, [], [f"results/assets/{name}.bin"], out="results/assets") for name in ("first", "second")]
+    for one in both:
+        make(one, "first")
+    recorded([*both, *JOBS])
+    restore.share(str(remote))
+    forget()
+    restore.fetch(stages([both[0], *JOBS]))
+    assert [path for path in present() if path.startswith("results/assets") and path.endswith(".bin")] == [
+        "results/assets/first.bin"
+    ]
+    assert len(restore.clean(stages([both[0], *JOBS]))) == 4
+
+
+@pytest.mark.parametrize("lock", ["missing", "of other stages"])
+def test_nothing_recorded_is_one_line(
+    remote: Path, touched: list[str], capsys: pytest.CaptureFixture[str], lock: str
+) -> None:
+    if lock == "missing":
+        LOCK.unlink()
+    else:
+        edit_lock(lambda known: [known.update({f"old-{name}": known.pop(name)}) for name in NAMES])
+    with pytest.raises(SystemExit):
+        main(["restore"])
+    assert capsys.readouterr().err == f"error: {LOCK}: nothing of smoke is recorded there; run snakemake first\n"
+    assert present() == set()
+
+
+@pytest.mark.parametrize("end", ["not as recorded", "snakemake --touch"])
+def test_a_restore_that_fails_changes_no_file_of_git(
+    remote: Path, touched: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], end: str
+) -> None:
+    def fail(_: list[Stage], __: Source) -> None:
+        raise UserError(end)
+
+    if end == "not as recorded":  # other settings than those
+        source = Source(["config/smoke.yaml"], {"name": "smoke"})
+        planned = stages([replace(one, settings={"steps": 4}) for one in JOBS])
+        monkeypatch.setattr("randcond.versions.__main__._plan", lambda _: (source, planned))
+    else:
+        PIPELINE.write_text(PIPELINE.read_text().replace("# Written", "# Once written"))
+        monkeypatch.setattr("randcond.versions.__main__._touch", fail)
+    before = {file: file.read_bytes() for file in Path("versions").rglob("*") if file.is_file()}
+    with pytest.raises(SystemExit):
+        main(["restore"])
+    assert end in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in Path("versions").rglob("*") if file.is_file()} == before
+    assert touched == []
 
 
 @pytest.mark.parametrize("verify", [True, False], ids=["shared", "another"])
@@ -63,7 +152,7 @@ def test_changed_bytes_on_a_remote_are_refused(remote: Path, verify: bool) -> No
         CONFIG.write_text(CONFIG.read_text().replace("verify = True", "verify = False"))
     change(remote, SCORES, lambda text: text.replace("first", "forst"))
     with pytest.raises(UserError, match=rf"dvc pull: .* {SCORES}; .*other bytes") as error:
-        restore.fetch([PIPELINE])
+        restore.fetch(stages(JOBS))
     assert "\n" not in str(error.value)
     assert SCORES not in present()
     if verify:  # DVC's own command too
@@ -74,11 +163,12 @@ def test_changed_bytes_on_a_remote_are_refused(remote: Path, verify: bool) -> No
 def test_every_remote_is_checked_whatever_its_settings(remote: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """DVC checks a folder of this machine by itself, so that only what it is told shows here."""
     told: dict[str, dict] = {}
-    monkeypatch.setattr(Repo, "pull", lambda repo, _: told.update(repo.config["remote"]))
+    monkeypatch.setattr(Repo, "fetch", lambda repo, _: told.update(repo.config["remote"]))
+    monkeypatch.setattr(Repo, "checkout", lambda repo, _: None)
     CONFIG.write_text(CONFIG.read_text().replace("verify = True", "verify = False"))
     with CONFIG.open("a") as file:
         file.write("['remote \"theirs\"']\n    url = ssh://host.invalid/folder\n")
-    restore.fetch([PIPELINE])
+    restore.fetch(stages(JOBS))
     assert {name: one["verify"] for name, one in told.items()} == {"shared": True, "theirs": True}
 
 
@@ -86,7 +176,7 @@ def test_every_remote_is_checked_whatever_its_settings(remote: Path, monkeypatch
 def test_a_changed_listing_leads_nowhere(remote: Path, name: str) -> None:
     change(remote, SAMPLES, lambda text: text.replace("1.zip", name))
     with pytest.raises(UserError, match=f"{SAMPLES}: what is in this folder is not what was recorded"):
-        restore.fetch([PIPELINE])
+        restore.fetch(stages(JOBS))
     assert present() == set()
     assert not list(Path().rglob("escaped.zip"))
 

@@ -11,7 +11,7 @@ from typing import IO
 import pytest
 import yaml
 from dvc.repo import Repo
-from recorded_project import JOBS, LOCK, NAMES, OUT, PIPELINE, SOURCE, job, make, recorded, status
+from recorded_project import JOBS, LOCK, NAMES, OUT, SOURCE, job, make, recorded, status
 
 from randcond.jobs.errors import UserError
 from randcond.versions.__main__ import main
@@ -183,7 +183,7 @@ def test_the_record_survives_its_writer(project: Path, monkeypatch: pytest.Monke
 def test_a_broken_record_names_the_way_out(project: Path, content: str) -> None:
     write_pipelines(stages(JOBS), SOURCE)
     LOCK.write_text(content)
-    for use in (lambda: record(stages(JOBS)), lambda: fetch([PIPELINE]), lambda: describe("smoke", "a")):
+    for use in (lambda: record(stages(JOBS)), lambda: fetch(stages(JOBS)), lambda: describe("smoke", "a")):
         with pytest.raises(UserError, match=rf"^{LOCK}: broken, .* `git checkout -- {LOCK}`") as error:
             use()
         assert "\n" not in str(error.value)

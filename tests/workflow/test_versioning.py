@@ -144,6 +144,14 @@ def test_restore_computes_nothing(recorded: Versioned, tmp_path: Path) -> None:
     recorded.run("git", "clone", "--quiet", str(recorded.folder), str(tmp_path / "clone"))
     clone = Versioned.__new__(Versioned)
     clone.folder = tmp_path / "clone"
+    lock = (clone.folder / PIPELINE).with_suffix(".lock")
+    whole = lock.read_text()
+    known = yaml.safe_load(whole)
+    del known["stages"]["report"]
+    lock.write_text(yaml.safe_dump(known))
+    assert "not recorded, for snakemake to make: report\n" in clone.versions("restore").stderr
+    assert clone.planned() == {"report"}
+    lock.write_text(whole)
     clone.versions("restore")
     assert clone.planned() == set()
     patterns = ("smoke/**/*", "assets/*")

@@ -12,13 +12,14 @@ from typing import Any
 from randcond.jobs.errors import UserError
 from randcond.jobs.yaml_file import read_yaml
 from randcond.versions.origin import describe
-from randcond.versions.pipeline import Source, pipeline_file, write_pipelines, write_settings
+from randcond.versions.pipeline import Source, pipeline_file, rewritten, write_pipelines, write_settings
 from randcond.versions.plan import DEFAULT_WORLD, Stage, behind_link, plan
 from randcond.versions.record import Recorded, record
 from randcond.versions.restore import REMOTE, clean, fetch, share
 
 # what a world can be asked for, and the folder of results that shows that it was
 TARGETS = {"all": "prompts", "teacher": "make_teacher", "models": "models"}
+NAMED = 10  # stages in a line that lists them
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -89,15 +90,19 @@ def _say(found: Recorded, world: str) -> None:
 
 def _restore(arguments: argparse.Namespace) -> None:
     """fetch recorded results and tell Snakemake that they are up to date"""
-    source, stages = _plan(arguments)
-    files = [pipeline_file(world) for world in dict.fromkeys(stage.world for stage in stages)]
-    if missing := [file for file in files if not file.with_suffix(".lock").is_file()]:
-        raise UserError(f"{missing[0].with_suffix('.lock')}: no such file, nothing is recorded; run snakemake first")
-    fetch(files)
+    fetch(_plan(arguments)[1])
     source, stages = _plan(arguments)  # again: what has come may be more than was asked for here
-    write_pipelines(stages, source)
-    clean(files)
-    targets = [target for target, folder in TARGETS.items() if Path("results", stages[-1].world, folder).is_dir()]
+    with rewritten(stages, source):
+        recorded = clean(stages)
+        _touch(recorded, source)
+    if left := [stage.name for stage in stages if stage not in recorded]:
+        names = ", ".join(left[:NAMED]) + (f" and {len(left) - NAMED} more" if len(left) > NAMED else "")
+        print(f"not recorded, for snakemake to make: {names}", file=sys.stderr)
+    print(f"restored: results/{stages[-1].world}", file=sys.stderr)
+
+
+def _touch(stages: list[Stage], source: Source) -> None:
+    """Tell Snakemake that these stages are up to date, and what they were made from; no others, whatever lies there."""
     command = [
         "snakemake",
         "--cores",
@@ -109,12 +114,11 @@ def _restore(arguments: argparse.Namespace) -> None:
         "all",
         *source.options,
         "--",
-        *targets,
+        *(target for stage in stages for target in stage.targets),
     ]
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"snakemake --touch: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
-    print(f"restored: results/{stages[-1].world}", file=sys.stderr)
 
 
 def _share(arguments: argparse.Namespace) -> None:

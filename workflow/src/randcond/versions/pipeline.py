@@ -3,6 +3,8 @@
 import json
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -110,6 +112,24 @@ def write_pipelines(stages: list[Stage], source: Source) -> list[str]:
         content = {**_shown(several, world), "stages": entries}
         _write(pipeline_file(world), HEAD + yaml.safe_dump(content, sort_keys=False, width=120, allow_unicode=True))
     return list(by_world)
+
+
+@contextmanager
+def rewritten(stages: list[Stage], source: Source) -> Iterator[None]:
+    """Write dvc.yaml and settings, by which DVC compares; put back what was there before if what follows fails."""
+    worlds = {stage.world for stage in stages}
+    files = [file for world in worlds for file in (pipeline_file(world), settings_file(world))]
+    before = {file: file.read_text(encoding="utf-8") if file.is_file() else None for file in files}
+    try:
+        write_pipelines(stages, source)
+        yield
+    except BaseException:
+        for file, text in before.items():
+            if text is None:
+                file.unlink(missing_ok=True)
+            else:
+                _write(file, text)
+        raise
 
 
 def write_settings(stages: list[Stage], world: str, keep_others: bool) -> None:

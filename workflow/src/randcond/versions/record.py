@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dvc.exceptions import DvcException
 from dvc_data.hashfile.tree import Tree
 
-from randcond.versions.lock import insist_whole, write_lock
+from randcond.versions.lock import write_lock
 from randcond.versions.pipeline import pipeline_file
 from randcond.versions.plan import Job, Stage, within
-from randcond.versions.repository import opened
+from randcond.versions.repository import opened, stages_of
 
 Hashes = dict[str, str]  # path -> MD5
 
@@ -48,7 +47,7 @@ def record(stages: list[Stage]) -> Recorded:
     found = Recorded()
     doubtful: list[str] = []  # outs that are not as recorded
     with opened() as repo:
-        known = _known({stage.world for stage in stages}, repo)
+        known = stages_of({stage.world for stage in stages}, repo)
         changed: dict[str, list[Any]] = {}
         for stage in stages:
             if not stage.done:  # whatever DVC thinks of it
@@ -71,19 +70,6 @@ def record(stages: list[Stage]) -> Recorded:
         for world, several in changed.items():
             write_lock(pipeline_file(world).with_suffix(".lock"), several, repo)
     return found
-
-
-def _known(worlds: set[str], repo: Any) -> dict[tuple[str, str], Any]:
-    """DVC's stages, by world and name."""
-    known: dict[tuple[str, str], Any] = {}
-    for world in worlds:
-        file = pipeline_file(world)
-        try:
-            known |= {(world, one.name): one for one in repo.stage.load_all(str(file))}
-        except DvcException:
-            insist_whole(file.with_suffix(".lock"))
-            raise
-    return known
 
 
 def _reason(stage: Stage, entry: Any, doubtful: list[str]) -> str | None:

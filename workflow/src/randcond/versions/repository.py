@@ -12,6 +12,8 @@ from dvc.repo import Repo, lock_repo
 from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
 
 from randcond.jobs.errors import UserError
+from randcond.versions.lock import insist_whole
+from randcond.versions.pipeline import pipeline_file
 
 
 @contextmanager
@@ -27,6 +29,24 @@ def opened() -> Iterator[Any]:
             yield repo
     except DvcException as error:
         raise UserError(f"dvc: {said(error)}") from None
+
+
+def stages_of(worlds: set[str], repo: Any) -> dict[tuple[str, str], Any]:
+    """DVC's stages, by world and name.
+
+    Raises:
+        UserError: If a dvc.lock is broken.
+        DvcException: If a dvc.yaml is.
+    """
+    known: dict[tuple[str, str], Any] = {}
+    for world in worlds:
+        file = pipeline_file(world)
+        try:
+            known |= {(world, one.name): one for one in repo.stage.load_all(str(file))}
+        except DvcException:
+            insist_whole(file.with_suffix(".lock"))
+            raise
+    return known
 
 
 def said(error: Exception) -> str:

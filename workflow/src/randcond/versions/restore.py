@@ -1,31 +1,47 @@
 """Bring recorded results into a checkout, and put them where others can fetch them."""
 
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dvc.repo.index import Index
+
 from randcond.jobs.errors import UserError
-from randcond.versions.lock import insist_whole
-from randcond.versions.repository import opened, said
+from randcond.versions.pipeline import pipeline_file
+from randcond.versions.plan import Stage
+from randcond.versions.repository import opened, said, stages_of
 
 REMOTE = "shared"
 
 
-def fetch(files: list[Path]) -> None:
-    """Fetch what is recorded for these dvc.yaml files from the cache or the remote, into the workspace.
+def fetch(planned: list[Stage]) -> None:
+    """Fetch what is recorded of a world from the cache or the remote, into the workspace.
+
+    Of its own stages that is all that its dvc.yaml has, which may be more than is planned before it has come: models
+    that were asked for. Of what worlds share it is what is planned.
+
+    Args:
+        planned: All stages of the world, each after those it depends on.
 
     Raises:
-        UserError: If something cannot be had, is not what was recorded, or a dvc.lock is broken.
+        UserError: If nothing is recorded, something cannot be had, is not what was recorded, or a dvc.lock is broken.
     """
+    world = planned[-1].world
+    locks = {one: pipeline_file(one).with_suffix(".lock") for one in {stage.world for stage in planned}}
+    shared = {(stage.world, stage.name) for stage in planned if stage.world != world}
     with opened() as repo:
         # left to itself DVC takes the word of most remotes for the hashes of what comes
         repo.config.merge({"remote": {name: {"verify": True} for name in repo.config["remote"]}})
+        known = stages_of({one for one, lock in locks.items() if lock.is_file()}, repo)
+        whole = {key: stage for key, stage in known.items() if all(out.hash_info for out in stage.outs)}
+        if not any(one == world for one, _ in whole):
+            raise UserError(f"{locks[world]}: nothing of {world} is recorded there; run snakemake first")
+        wanted = [stage for key, stage in whole.items() if key[0] == world or key in shared]
         try:
-            _fetch_listings(repo, files)
-            repo.pull([str(file) for file in files])
+            _fetch_listings(repo, wanted)
+            for step in (repo.fetch, repo.checkout):  # each forgets the index
+                repo.index = Index(repo, wanted)  # told stages by name DVC would read all of dvc.yaml for each
+                step([None])  # all that the index has
         except Exception as error:  # of any library that a remote is reached by
-            for file in files:
-                insist_whole(file.with_suffix(".lock"))
             raise UserError(
                 f"dvc pull: {said(error)}; what the remote lacks, or holds with other bytes than were recorded, whoever"
                 " has it can `make share` to an empty place; where no remote is set,"
@@ -33,11 +49,10 @@ def fetch(files: list[Path]) -> None:
             ) from None
 
 
-def _fetch_listings(repo: Any, files: list[Path]) -> None:
+def _fetch_listings(repo: Any, stages: list[Any]) -> None:
     """Fetch the listings of recorded folders. DVC would go by them, whatever paths they name, before it checks them."""
     cache = repo.cache.local
-    outs = [out for file in files for stage in repo.stage.load_all(str(file)) for out in stage.outs]
-    folders = {out.hash_info.value: out for out in outs if out.hash_info.isdir}
+    folders = {out.hash_info.value: out for stage in stages for out in stage.outs if out.hash_info.isdir}
     missing = {oid: out for oid, out in folders.items() if not cache.exists(oid)}
     if missing:
         remote = repo.cloud.get_remote_odb()
@@ -47,14 +62,24 @@ def _fetch_listings(repo: Any, files: list[Path]) -> None:
             raise FileNotFoundError(f"{out}: what is in this folder is not what was recorded")
 
 
-def clean(files: list[Path]) -> None:
-    """Insist that results, code and configuration are as recorded.
+def clean(planned: list[Stage]) -> list[Stage]:
+    """Insist that results, code and configuration are as recorded, for all stages that are.
+
+    Args:
+        planned: Stages in agreement with dvc.yaml.
+
+    Returns:
+        Those of them that are recorded.
 
     Raises:
-        UserError: Naming the first stage that is not.
+        UserError: Naming the first stage that is not as recorded.
     """
+    changed: dict[str, list[object]] = {}
     with opened() as repo:
-        changed = repo.status([str(file) for file in files])
+        known = stages_of({stage.world for stage in planned}, repo)
+        recorded = [one for one in planned if any(out.hash_info for out in known[one.world, one.name].outs)]
+        for stage in recorded:
+            changed |= known[stage.world, stage.name].status(check_updates=True)
     if changed:
         name, why = next(iter(changed.items()))
         raise UserError(
@@ -62,6 +87,7 @@ def clean(files: list[Path]) -> None:
             " that they were recorded with (make restore CONFIG=... VALUES=...), check out the commit whose results you"
             " want, or run snakemake to make them anew"
         )
+    return recorded
 
 
 def share(remote: str) -> bool:
