@@ -1,6 +1,10 @@
 """What comes from a remote is what was recorded, or is refused; where its address is kept."""
 
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +147,29 @@ def test_a_restore_that_fails_changes_no_file_of_git(
     assert end in capsys.readouterr().err
     assert {file: file.read_bytes() for file in Path("versions").rglob("*") if file.is_file()} == before
     assert touched == []
+
+
+def test_what_an_interrupted_run_left_is_named_with_the_ways_out(remote: Path) -> None:
+    restore.fetch(stages(JOBS))
+    left = [Path(SAMPLES, "1.zip"), Path(SAMPLES, "7 of 9.zip")]  # half of one that is recorded, and one that is not
+    for path in left:
+        path.write_text("half")
+    said = []
+    for path in left:
+        with pytest.raises(UserError) as error:
+            restore.fetch(stages(JOBS))
+        said.append(str(error.value))
+        command = re.search("`(dvc checkout --force [^`]*)`", said[-1])
+        assert command is not None
+        assert said[-1].startswith(f"{path}: not what was recorded")
+        if path == left[0]:
+            subprocess.run([sys.executable, "-m", *shlex.split(command[1])], check=True)
+        else:
+            path.rename("moved away")
+    assert ["(and 1 more)" in line for line in said] == [True, False]
+    assert not any("\n" in line or "remote" in line for line in said)
+    restore.fetch(stages(JOBS))
+    assert len(restore.clean(stages(JOBS))) == 3
 
 
 @pytest.mark.parametrize("verify", [True, False], ids=["shared", "another"])

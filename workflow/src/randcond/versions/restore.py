@@ -1,5 +1,7 @@
 """Bring recorded results into a checkout, and put them where others can fetch them."""
 
+import os
+import shlex
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,6 +13,7 @@ from randcond.versions.plan import Stage
 from randcond.versions.repository import opened, said, stages_of
 
 REMOTE = "shared"
+UNSAVED = "Can't remove the following unsaved files"  # so DVC begins; the files follow, a line each
 
 
 def fetch(planned: list[Stage]) -> None:
@@ -42,11 +45,24 @@ def fetch(planned: list[Stage]) -> None:
                 repo.index = Index(repo, wanted)  # told stages by name DVC would read all of dvc.yaml for each
                 step([None])  # all that the index has
         except Exception as error:  # of any library that a remote is reached by
-            raise UserError(
+            raise _unsaved(error) or UserError(
                 f"dvc pull: {said(error)}; what the remote lacks, or holds with other bytes than were recorded, whoever"
                 " has it can `make share` to an empty place; where no remote is set,"
                 f" `dvc remote add -d {REMOTE} <url>`; `dvc pull -v` says more"
             ) from None
+
+
+def _unsaved(error: Exception) -> UserError | None:
+    """What to say if DVC refuses to replace files that nobody has a copy of, as an interrupted run leaves them."""
+    text, *files = str(error).split("\n")
+    if not text.startswith(UNSAVED) or not files:
+        return None
+    path = os.path.relpath(min(files))
+    others = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
+    return UserError(
+        f"{path}: not what was recorded, and nowhere else{others}; `dvc checkout --force {shlex.quote(path)}` puts what"
+        " was recorded in its place, or move it away; then `make restore`"
+    )
 
 
 def _fetch_listings(repo: Any, stages: list[Any]) -> None:
