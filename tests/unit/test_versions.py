@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from randcond.versions.pipeline import write_pipelines
 from randcond.versions.plan import Stage, behind_link, stages
 from randcond.versions.record import record
 from randcond.versions.restore import fetch
+
+HOUR = 3600 * 10**9  # in nanoseconds
 
 
 def test_jobs_become_stages() -> None:
@@ -115,6 +118,77 @@ def test_a_job_that_ran_again_is_recorded(project: Path) -> None:
         make(one, "second")
     assert recorded(JOBS).new == NAMES[1:]
     assert status() == set()
+
+
+@pytest.fixture
+def made_long_ago(project: Path) -> int:
+    """When everything was made that is recorded: two hours ago."""
+    then = time.time_ns() - 2 * HOUR
+    for path in (path for one in JOBS for path in one.outputs):
+        os.utime(path, ns=(then, then))
+    os.utime("code.py", ns=(then - HOUR, then - HOUR))
+    recorded(JOBS)
+    return then
+
+
+def exchange(path: str, content: str, mtime: int) -> None:
+    """Put another file in the place of one, as ``mv`` and ``cp -p`` do."""
+    Path("other").write_text(content)
+    os.utime("other", ns=(mtime, mtime))
+    os.replace("other", path)
+
+
+def test_an_input_exchanged_for_an_older_file_is_named(made_long_ago: int) -> None:
+    before = LOCK.read_bytes()
+    exchange("code.py", "older code", made_long_ago - HOUR // 2)
+    refused = recorded(JOBS).refused
+    assert refused["student-a-0"] == (
+        "code.py changed since student-a-0 was made, but is older than it; touch it and run snakemake"
+    )
+    assert list(refused) == NAMES
+    assert LOCK.read_bytes() == before
+    exchange("code.py", "code", made_long_ago - HOUR // 2)  # back again
+    assert recorded(JOBS).kept == NAMES
+
+
+def test_a_folder_exchanged_for_an_older_one_is_named(project: Path) -> None:
+    for name in ("teacher", "older"):
+        Path(name).mkdir()
+        Path(name, "weights").write_text(name)
+    then = time.time_ns() - 2 * HOUR
+    jobs = [replace(JOBS[0], inputs=["teacher", "teacher/weights"]), *JOBS[1:]]
+    for path in ("teacher", "teacher/weights", "older", "older/weights"):
+        os.utime(path, ns=(then - HOUR, then - HOUR))
+    for path in jobs[0].outputs:
+        os.utime(path, ns=(then, then))
+    assert recorded(jobs).new == NAMES
+    Path("teacher").rename("before")
+    Path("older").rename("teacher")
+    assert "teacher/weights changed since student-a-0 was made" in recorded(jobs).refused["student-a-0"]
+
+
+@pytest.mark.parametrize("edited", ["before the outputs", "after them"])
+def test_outputs_touched_since_an_input_changed_are_recorded(made_long_ago: int, edited: str) -> None:
+    """By `snakemake --touch`, as after a change of a comment."""
+    exchange("code.py", "code # said", made_long_ago - HOUR if edited == "before the outputs" else made_long_ago + HOUR)
+    later = time.time_ns() + HOUR
+    for path in JOBS[0].outputs:
+        os.utime(path, ns=(later, later))
+    assert recorded(JOBS).new == NAMES[:1]
+
+
+def test_an_input_newer_than_outputs_that_snakemake_calls_up_to_date_is_recorded(made_long_ago: int) -> None:
+    """As it does of what is `ancient`."""
+    exchange("code.py", "newer code", made_long_ago + HOUR)
+    assert recorded(JOBS).new == NAMES[:1]
+
+
+def test_a_stage_made_again_from_an_older_input_is_recorded(made_long_ago: int) -> None:
+    exchange("code.py", "older code", made_long_ago - HOUR)
+    make(JOBS[0], "second")
+    for path in JOBS[0].outputs:  # by a clock that is behind
+        os.utime(path, ns=(made_long_ago, made_long_ago))
+    assert "student-a-0" in recorded(JOBS).new
 
 
 def test_shards_of_other_settings_are_named(project: Path) -> None:

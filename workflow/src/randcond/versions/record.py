@@ -1,12 +1,15 @@
 """Record in dvc.lock, and keep in DVC's cache, what Snakemake calls up to date; nothing else."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dvc.dependency import ParamsDependency
 from dvc_data.hashfile.tree import Tree
 
+from randcond.jobs.files import files_below
 from randcond.versions.lock import write_lock
 from randcond.versions.pipeline import pipeline_file
 from randcond.versions.plan import Job, Stage, within
@@ -36,7 +39,8 @@ def record(stages: list[Stage]) -> Recorded:
     """Record the stages that are up to date, whole, and made from what is recorded itself.
 
     An artifact that is not the recorded one although its job has not run since (its log is the recorded one) was
-    changed by somebody else: it is refused, and with it what was made from it.
+    changed by somebody else: it is refused, and with it what was made from it. So is a stage whose input was exchanged
+    for an older file.
 
     Args:
         stages: All stages of a world, each after those it depends on, in agreement with dvc.yaml.
@@ -82,6 +86,8 @@ def _reason(stage: Stage, entry: Any, doubtful: list[str]) -> str | None:
             return f"{path} is missing; delete what its job made and run snakemake, or `dvc checkout --force` it"
     for path in _surplus(stage):
         return f"{path} was left by other settings; delete it and run `make record`"
+    for path in _replaced(stage, entry):
+        return f"{path} changed since {stage.name} was made, but is older than it; touch it and run snakemake"
     for path in _altered(stage.jobs, entry):
         return f"{path} was changed after its job; delete it and run snakemake, or `dvc checkout --force` it"
     return None
@@ -92,6 +98,27 @@ def _surplus(stage: Stage) -> Iterable[str]:
     made = {path for job in stage.jobs for path in job.left}
     for folder in (out for out in stage.outs if out not in made):
         yield from sorted(str(path) for path in Path(folder).rglob("*") if path.is_file() and str(path) not in made)
+
+
+def _replaced(stage: Stage, entry: Any) -> Iterable[str]:
+    """Inputs that differ from the record although Snakemake has not noticed: an older file was put in their place.
+
+    Such a file was last written before the outputs, and put there after them. Outputs that Snakemake was told to take
+    as they are (``--touch``) are later than both.
+    """
+    made = min(_time(path) for job in stage.jobs for path in job.outputs)
+    for dep in (one for one in entry.deps if one.hash_info and not isinstance(one, ParamsDependency)):
+        put = Path(dep.fs_path).lstat().st_ctime_ns  # of a link or a folder that was exchanged as a whole
+        times = {file: file.stat() for file in files_below(Path(dep.fs_path))}
+        older = [file for file, of in times.items() if of.st_mtime_ns < made < max(put, of.st_ctime_ns)]
+        if older and dep.changed_checksum() and not any(out.changed_checksum() for out in entry.outs):
+            yield os.path.relpath(older[0])
+
+
+def _time(output: str) -> int:
+    """When an output was made or touched, in nanoseconds, by the file that Snakemake goes by."""
+    stamp = Path(output, ".snakemake_timestamp")
+    return (stamp if stamp.is_file() else Path(output)).stat().st_mtime_ns
 
 
 def _altered(jobs: list[Job], entry: Any) -> Iterable[str]:
