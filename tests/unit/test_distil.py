@@ -514,6 +514,16 @@ def test_inherited_channels_are_where_the_training_starts(
         assert torch.equal(load_pipeline(arguments.teacher).unet.conv_in.weight, teacher.denoiser.conv_in.weight)
 
 
+def test_a_student_that_is_no_smaller_is_refused(arguments: argparse.Namespace, tmp_path: Path) -> None:
+    pipeline = load_pipeline(arguments.teacher)
+    arguments.teacher = tmp_path / "small"
+    stage.save_pipeline(pipeline, build_student(pipeline.unet, "b-base", "copied"), arguments.teacher)
+    change(arguments, {"student": "b-base", "init": "copied"})
+    with pytest.raises(UserError, match="student: b-base of this teacher has .* parameters, the teacher .*; name a sm"):
+        stage.distil(arguments)
+    assert not arguments.output.exists()
+
+
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_what_the_teacher_tells_first_needs_no_more_memory_than_a_step(
     arguments: argparse.Namespace, teacher: Teacher, share: float

@@ -28,6 +28,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 from safetensors.torch import load_file
 
+from randcond.faster import distil as faster
 from randcond.jobs.errors import UserError
 from randcond.method.student import build_student
 from randcond.models import card, write
@@ -36,6 +37,8 @@ from randcond.models.write import inpaints
 from randcond.prompts.table import write_prompts
 from randcond.samples.images import encoded, write_images
 from randcond.settings.experiments import Run
+from randcond.settings.stages import ModelCard as ModelCardSettings
+from randcond.students import distil
 from randcond.students.distil import save_pipeline
 from randcond.teachers.families import family_of
 from randcond.teachers.pipelines import load_pipeline, teacher_of, teacher_type
@@ -47,8 +50,9 @@ FULL = ROOT / "docs/full"
 RUN = Run.model_validate(
     {"rows": "seen", "random_conditioning": {"kind": "exponential", "rate": 5.0}, "texts": ["unseen", "pool"]}
 ).model_dump()
-LICENCE = {"license": "cc-by-sa-4.0", "base_model": None}
-LOG = "x INFO mine/0: 5 parameters, D has 612 pairs, C 9657 texts, 800 steps\n"
+NOTHING = ModelCardSettings().model_dump()
+LICENCE = NOTHING | {"license": "cc-by-sa-4.0"}
+LOG = f"x INFO {distil.SIZES % ('mine/0', '5', 612, 9657, 19.8, 800)}\n"
 DRAW = {"num_inference_steps": 3, "guidance_scale": 2.0}
 PROMPTS = ["a <b>tiger</b> | ![x](y) *red*", 'a "quoted" `tick` \\', "a cat\n# in two lines", "a dog", "a", "b", "c"]
 
@@ -79,8 +83,9 @@ def arguments(pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         Path(f"samples/{run}/0").mkdir(parents=True)
         write_images(Path(f"samples/{run}/0/00000.zip"), pictures, 0, "png")
     settings = {"name": "mine", "seed": 0, "run": RUN, "card": LICENCE, "count": len(PROMPTS), "steps": 3}
+    settings |= {"guidance_scale": 2.0, "precision": "no", "described": False, "held_out": False}
     return Namespace(
-        settings=json.dumps(settings | {"guidance_scale": 2.0, "precision": "no"}),
+        settings=json.dumps(settings),
         scores=[FULL / f"scores/{run}/0.json" for run in ("teacher", "seen-rc-pool")],
         costs=[FULL / f"costs/{run}.json" for run in ("teacher", "copied-rc")],
         samples=[Path(f"samples/{run}/0/00000.zip") for run in ("teacher", "mine")],
@@ -201,14 +206,59 @@ def test_a_card_without_a_log_says_so(arguments: Namespace) -> None:
 
 def test_the_teachers_own_card_gives_the_licence(arguments: Namespace) -> None:
     Path("teacher/README.md").write_text("---\nlicense: other\nlicense_name: mine\n---\n# teacher\n")
-    write.main(changed(arguments, card={"license": "mit", "base_model": "me/teacher"}))
+    write.main(changed(arguments, card=NOTHING | {"license": "mit", "base_model": "me/teacher"}))
     data = ModelCard.load(Path("model/README.md")).data.to_dict()
     assert (data["license"], data["license_name"], data["base_model"]) == ("other", "mine", "me/teacher")
 
 
+def test_a_log_of_either_training_is_read(tmp_path: Path) -> None:
+    for line in (distil.SIZES % ("a/0", "5", 8, 220, 50.0, 2), faster.SIZES % ("a/0", "5", 8, 220, 2)):
+        (tmp_path / "log").write_text(f"2026-01-01 INFO {line}\n")
+        assert card.trained(tmp_path / "log")[0] == (8, 220, 2)
+
+
+def test_what_a_licence_asks_for_goes_along(arguments: Namespace) -> None:
+    for name in ("LICENSE.md", "NOTICE", "terms.txt"):
+        Path("teacher", name).write_text(name)
+    Path("teacher/README.md").write_text("---\nlicense: other\nlicense_name: mine\nlicense_link: terms.txt\n---\n")
+    write.main(arguments)
+    assert {name: Path("model", name).read_text() for name in ("LICENSE.md", "NOTICE", "terms.txt")}
+    told = Path("model/README.md").read_text()
+    assert "Its licence is its teacher's; LICENSE.md, NOTICE, terms.txt beside this card belong to it." in told
+    assert ModelCard.load(Path("model/README.md")).data.to_dict()["license_link"] == "terms.txt"
+    Path("teacher/terms.txt").unlink()
+    write.main(arguments)
+    assert "license_link" not in ModelCard.load(Path("model/README.md")).data.to_dict()
+
+
+@pytest.mark.parametrize("world", ["emoji", "artists"])
+def test_a_shipped_teacher_names_whose_drawings_it_learned(world: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    teacher = Path(f"workflow/assets/{world}/teacher")
+    (file,) = card.notices(teacher, card.front_matter(teacher, LICENCE, []))
+    assert "OpenMoji" in file.read_text()
+
+
+def test_a_licence_of_no_known_name_is_named_by_the_settings(arguments: Namespace) -> None:
+    link = "https://example.org/licence"
+    write.main(changed(arguments, card=NOTHING | {"license": "other", "license_name": "own", "license_link": link}))
+    data = ModelCard.load(Path("model/README.md")).data.to_dict()
+    assert (data["license_name"], data["license_link"]) == ("own", link)
+
+
+def test_who_wrote_and_what_was_held_out_is_told(arguments: Namespace) -> None:
+    run = RUN | {"rows": "all", "texts": ["pool"]}
+    write.main(changed(arguments, run=run, described=True, held_out=True))
+    told = Path("model/README.md").read_text()
+    assert "612 pairs: prompts by a language model; images" in told
+    assert "Concepts of *unseen* were in no image" in told
+    write.main(changed(arguments, run=run))
+    assert "Concepts of *unseen*" not in Path("model/README.md").read_text()
+
+
 def test_no_licence_is_no_model(arguments: Namespace) -> None:
     with pytest.raises(UserError, match="teacher/README.md: names no licence"):
-        write.main(changed(arguments, card={"license": None, "base_model": None}))
+        write.main(changed(arguments, card=NOTHING))
     Path("teacher/README.md").write_text("---\nlicense: [\n---\n")
     with pytest.raises(UserError, match="teacher/README.md: not a model card"):
         write.main(arguments)

@@ -69,6 +69,13 @@ def test_words_are_whole(text: str) -> None:
     assert own.names(text, ["a B"]) == any(pair == ("a", "b") for pair in itertools.pairwise(words))
 
 
+@pytest.mark.parametrize("word", ["t-shirt", "T shirt", "St. Bernard", "cat's", "bear,"])
+def test_marks_of_words_and_texts_do_not_count(word: str) -> None:
+    texts = {"a green T-shirt": 0, "a st bernard": 1, "the cat's tail": 2, "bear": 3, "a shirt of a saint": 4}
+    found = [number for text, number in texts.items() if own.names(text, [word])]
+    assert found == [{"t": 0, "T": 0, "S": 1, "c": 2, "b": 3}[word[0]]]
+
+
 BAD = {
     "no such file": ("texts.txt", None, "no such file"),
     "another kind": ("texts.docx", b"a cup", "texts are read from"),
@@ -77,6 +84,7 @@ BAD = {
     "another encoding": ("texts.txt", "ein Bär\n".encode("latin-1") * 9, "not UTF-8"),
     "16 bits": ("texts.csv", "text\na cup\n".encode("utf-16"), "not UTF-8"),
     "no column": ("texts.csv", b"caption\na cup\n", "lacks the column text"),
+    "commas that are not quoted": ("texts.csv", b"text\na red cup, on a road\na cup, on a hill\n" * 3, "quote texts"),
     "an empty table": ("texts.csv", b"", "cannot be read"),
     "a torn table": ("texts.parquet", b"PAR1 and no more", "cannot be read"),
     "binary": ("texts.txt", b"\x80\x02}q\x00.", "not UTF-8"),

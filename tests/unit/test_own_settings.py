@@ -31,6 +31,14 @@ TEACHERS: dict[str, tuple[dict[str, str], str]] = {
         {"model_index.json": '{"_class_name": ["pipeline", "Mine"]}'},
         "a .'pipeline', 'Mine'.; known are",
     ),
+    "a variant alone": (
+        {"model_index.json": '{"_class_name": "StableDiffusionPipeline"}', "vae/model.fp16.safetensors": ""},
+        "its vae has only a variant, model.fp16.safetensors; load it with variant",
+    ),
+    "a text encoder's pickle": (
+        {"model_index.json": '{"_class_name": "StableDiffusionPipeline"}', "text_encoder/pytorch_model.bin": ""},
+        "its text_encoder has no safetensors weights",
+    ),
     "pickles in it": (
         {"model_index.json": '{"_class_name": "StableDiffusionPipeline"}', "unet/diffusion_pytorch_model.bin": ""},
         "no safetensors weights",
@@ -100,6 +108,8 @@ def own_config(**changes: Any) -> Config:
         ({"sources": {}}, "sources.own: name the file"),
         ({"sources": {"own": "config/none.txt"}}, "config/none.txt: no such file"),
         ({"teacher": "config"}, "something else"),
+        ({"prompts": {"pool": 9}}, "config: prompts.pool: the own world's pool is all texts that are not rendered"),
+        ({"prompts": {"held_out": ["-"]}}, r"prompts\.held_out\.0"),
         ({"inception": "results/assets/inception"}, "config: inception: the own world is scored by its evaluator"),
         ({"evaluator": "config"}, "neither open_clip_config.json nor torchvision.json"),
         ({"teacher": "mine.safetensors"}, "mine.safetensors: no such file"),
@@ -110,10 +120,34 @@ def test_the_template_is_right_and_what_it_lacks_is_named(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], told: str
 ) -> None:
     monkeypatch.chdir(ROOT)
-    right, wrong = own_config(), own_config(**changes)
+    right = own_config()
     check_own(right, load_experiments(right.experiments))
     with pytest.raises(UserError, match=told):
+        wrong = own_config(**changes)
         check_own(wrong, load_experiments(wrong.experiments))
+
+
+@pytest.mark.parametrize(
+    ("split", "lacks"),
+    [
+        ("seen", "set prompts.held_out or leave it out"),
+        ("unseen", "set prompts.held_out or leave it out"),
+        ("coco30k", "set prompts.benchmark or leave it out"),
+        ("unseen pair", "scores no unseen pair here; leave it out"),
+    ],
+)
+def test_a_table_of_what_is_not_scored_is_refused_before_anything_runs(
+    split: str, lacks: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(ROOT)
+    file = tmp_path / "experiments.yaml"
+    file.write_text(f"runs: {{base: {{}}}}\ntables: {{t: {{title: T, splits: [all, {split}], rows: []}}}}\n")
+    config = own_config(experiments=str(file))
+    with pytest.raises(UserError, match=f"tables.t: the own world .*{lacks}"):
+        check_own(config, load_experiments(file))
+    if "prompts" in lacks:
+        enough = own_config(experiments=str(file), prompts={"held_out": ["green"], "benchmark": 5})
+        check_own(enough, load_experiments(file))
 
 
 def test_the_resolution_is_the_teachers() -> None:

@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import pickle
+import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,6 +173,18 @@ def test_what_will_score_is_looked_at_before_anything_expensive(run: Run) -> Non
                 check.check("paper", run.evaluators)
     finally:
         weights.write_bytes(kept)
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_the_evaluator_of_a_model_of_ones_own_is_looked_at_too(tmp_path: Path, spoilt: bool) -> None:
+    evaluator = shutil.copytree(ROOT / "workflow/assets/emoji/evaluator", tmp_path / "evaluator")
+    both = [evaluator, ROOT / "workflow/assets/emoji/teacher"]
+    if not spoilt:
+        return check.check("own", both)
+    (evaluator / "open_clip_config.json").write_text("{}")
+    with pytest.raises(UserError, match="evaluator: no whole open_clip model"):
+        check.check("own", both)
+    return None
 
 
 def test_the_fetched_language_model_writes(run: Run) -> None:

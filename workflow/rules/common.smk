@@ -15,6 +15,13 @@ from randcond.settings.experiments import load_experiments
 from randcond.settings.own import check_own
 from randcond.settings.workflow import drawing, shards
 
+
+def stop(reason):
+    """End before any job with a line, without Snakemake's traceback."""
+    print(f"error: {reason}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
 try:
     # Snakemake has read them, but a setting that stands there twice is silently the last
     for file in workflow.configfiles:
@@ -28,8 +35,7 @@ try:
     for claim in CLAIMS.every:
         claim.check_shares(everything.runs)
 except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    os._exit(1)  # before any job, and without Snakemake's traceback
+    stop(error)
 
 OUT = f"results/{CONFIG.name}"
 # texts that are written of a description stand where one's own would
@@ -116,7 +122,7 @@ def checked():
     photos = [f"{OUT}/samples/real.zip"] if CONFIG.world == "paper" else []
     return (
         [ancient(file) for file in (f"{OUT}/scores/evaluators.json", *photos)]
-        if CONFIG.inception
+        if CONFIG.inception or CONFIG.world == "own"
         else []
     )
 

@@ -20,8 +20,6 @@ rule model:
         directory(f"{OUT}/models/{{run}}/{{seed}}"),
     log:
         f"{OUT}/logs/model/{{run}}-{{seed}}.log",
-    wildcard_constraints:
-        run="|".join(MODELS),
     params:
         settings=model_settings,
         student_log=training_log,

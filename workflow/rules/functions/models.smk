@@ -9,6 +9,8 @@ def model_settings(wildcards):
         card=CONFIG.teacher_card,
         count=sample_count(wildcards.run),
         precision=CONFIG.sampling.precision,
+        described=CONFIG.prompts.description is not None,
+        held_out=bool(CONFIG.prompts.held_out),
         **{
             "steps": CONFIG.sampling.steps,
             "guidance_scale": CONFIG.sampling.guidance_scale,
@@ -25,10 +27,13 @@ def model_settings(wildcards):
 def model_pipeline(wildcards):
     """The pipeline that a model is made of. Of a seed that the configuration has not, it would be trained first."""
     run, seed = wildcards.run, wildcards.seed
+    where = f"{OUT}/models/{run}/{seed}"
     known = [str(one) for one in CONFIG.seeds_of(run)]
+    if run not in MODELS:
+        stop(f"{where}: there is no run {run!r}; there are {', '.join(MODELS)}")
     if seed not in known:
-        raise UserError(
-            f"{OUT}/models/{run}/{seed}: seed {seed} is none of {run}'s seeds: {', '.join(known)}; add SEED={known[0]}"
+        stop(
+            f"{where}: seed {seed} is none of {run}'s seeds: {', '.join(known)}; add SEED={known[0]}"
         )
     return pipeline_of(wildcards)
 

@@ -23,6 +23,8 @@ from randcond.teachers.pipelines import DTYPES
 from randcond.training.checkpoint import Checkpoint
 from randcond.training.loop import fit
 
+SIZES = "%s: %s parameters, D has %d pairs, C %d texts, %d steps"  # which a model card reads
+
 
 def distil(arguments: argparse.Namespace) -> None:
     """Train from the student of ``arguments.student``, its own teacher; write the faster one's pipeline and history."""
@@ -49,7 +51,7 @@ def distil(arguments: argparse.Namespace) -> None:
         *(settings["guidance_scale"], recipe.batch, settings["seed"]),
     )
     log.info(
-        "%s: %s parameters, D has %d pairs, C %d texts, %d steps",
+        SIZES,
         *(arguments.name, f"{count_parameters(student):,}", len(pairs), len(pool), recipe.steps),
     )
     data = [arguments.prompts, *arguments.latents, *filter(None, (arguments.pool, arguments.sensitivity))]

@@ -22,6 +22,8 @@ _LICENCE = (
     "license_name",
     "license_link",
 )  # as the hub spells them; the last two where it is none of its list
+_NOTICES = ("LICEN[CS]E*", "NOTICE*")  # files that go along with a teacher's students
+_SHIPPED = Path("workflow/assets")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
 _INIT = {
     "copied": "the teacher's layers copied",
@@ -35,7 +37,7 @@ _IMAGES = {
     "real": "real",
     "real-augmented": "real, augmented",
 }
-_TRAINED = re.compile(r"D has (\d+) pairs, C (\d+) texts, (\d+) steps")
+_TRAINED = re.compile(r"D has (\d+) pairs, C (\d+) texts,(?: p\(t\) swaps [\d.]+%,)? (\d+) steps")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Made:
     sizes: tuple[int, int, int] | None
     code: dict[str, Any] | None
     faster: dict[str, Any] | None = None
+    described: bool = False
 
     @property
     def p(self) -> str:
@@ -82,7 +85,8 @@ class Made:
         if self.run["trajectories"] and self.run["trajectories"]["share"] == 1:
             return "none: all pairs are of the teacher's own trajectories"
         size = f"{self.sizes[0]:,} pairs" if self.sizes else _NOT_KNOWN
-        prompts = {"captions": "the world's captions", "llm": "prompts by a language model"}[self.run["prompts"]]
+        written = self.described or self.run["prompts"] == "llm"
+        prompts = "prompts by a language model" if written else "the world's captions"
         rows = {"all": "", "seen": ", those that name no concept held out"}[self.run["rows"]]
         return f"{size}: {prompts}{rows}; images {_IMAGES[self.run['images']]}"
 
@@ -153,7 +157,7 @@ def front_matter(teacher: Path, settings: dict[str, Any], tags: list[str]) -> st
 
     Args:
         teacher: The teacher's folder.
-        settings: ``license`` and ``base_model`` of the configuration's ``model_card``.
+        settings: The configuration's ``model_card``.
         tags: Of the hub.
 
     Raises:
@@ -164,16 +168,33 @@ def front_matter(teacher: Path, settings: dict[str, Any], tags: list[str]) -> st
         with reading(path, "a model card", broken="correct it or delete it"):
             own = ModelCard.load(path).data.to_dict()
     licence = {key: own[key] for key in _LICENCE if own.get(key)} if own.get("license") else {}
+    if "://" not in (link := str(licence.get("license_link", "://"))) and not (teacher / link).is_file():
+        del licence["license_link"]  # of a file that cannot go along
     if not licence:
         if not settings["license"]:
             raise UserError(
                 f"{path}: names no licence, nor does the configuration; a student has its teacher's: set model_card:"
                 " {license: ...}"
             )
-        licence = {"license": settings["license"]}
+        licence = {key: settings[key] for key in _LICENCE if settings[key]}
     base = settings["base_model"] or str(teacher)
     data = ModelCardData(library_name="diffusers", pipeline_tag="text-to-image", base_model=base, tags=tags, **licence)
     return data.to_yaml()
+
+
+def notices(teacher: Path, front: str) -> list[Path]:
+    """The files of licences and notices that have to go along with a student.
+
+    Args:
+        teacher: The teacher's folder; those of a shipped one lie beside it.
+        front: The card's YAML, whose ``license_link`` may be a file of the teacher's folder.
+    """
+    places = [teacher, *([teacher.parent] if _SHIPPED in teacher.parents else [])]
+    found = {path.name: path for place in places for kind in _NOTICES for path in sorted(place.glob(kind))}
+    link = ModelCard(f"---\n{front}\n---\n").data.to_dict().get("license_link")
+    if link and (file := teacher / str(link)).is_file():
+        found[str(link)] = file
+    return [path for path in found.values() if path.is_file()]
 
 
 def markdown(text: str) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -39,7 +40,10 @@ def main(arguments: argparse.Namespace) -> None:
     costs: list[StudentCost] = [parse(StudentCost, read_json(path), path) for path in arguments.costs]
     measured = card.Measured(scores[0], scores[1], costs[0], costs[1])
     base = settings["card"]["base_model"] or str(arguments.teacher)
-    made = card.Made(run, settings["run"], seed, base, *card.trained(arguments.student_log), settings.get("faster"))
+    made = card.Made(
+        *(run, settings["run"], seed, base, *card.trained(arguments.student_log)),
+        *(settings.get("faster"), settings["described"]),
+    )
     tags = ["stable-diffusion", "knowledge-distillation", "random-conditioning", settings["run"]["student"]]
     head = card.front_matter(arguments.teacher, settings["card"], tags)
     pipeline = load(arguments.pipeline, arguments.teacher)
@@ -50,12 +54,16 @@ def main(arguments: argparse.Namespace) -> None:
         grid = grid.model_copy(update={"split": "coco30k", "benchmark": settings["count"]})
     with atomic_path(arguments.output) as folder:
         write_weights(pipeline, folder)
+        for file in (along := card.notices(arguments.teacher, head)):
+            shutil.copyfile(file, folder / file.name)
         picture = fill(1, grid, prompts, shards(arguments.samples), [seed], folder)
         (folder / picture.file).rename(folder / "samples.png")
         text = card.render(
             arguments.template,
             front_matter=head,
             made=made,
+            along=[file.name for file in along],
+            held_out=settings["held_out"],
             measured=measured,
             prompt=picture.captions[0],
             kind=type(pipeline).__name__,

@@ -27,6 +27,8 @@ from randcond.scores.evaluator import Evaluator
 from randcond.scores.image_features import pieces
 from randcond.scores.metrics import FidToReference, error95, fid, kid
 
+KINDS = 2  # of samples that `reference` takes: from other noise, and from the students'
+
 
 def load_evaluator(folder: Path) -> Evaluator | Classifier:
     """The classifier of a folder that has one's description, else the CLIP."""

@@ -54,7 +54,8 @@ _INTRODUCTION = """\
 | `paper_results.csv` | the paper's own numbers, shown beside ours |
 | `assets.yaml`, `assets.lock.json` | what is fetched from outside, and the hashes of the first fetch |
 
-A setting that no file names has its default. What a `--configfile` says replaces the same setting of `config.yaml`;
+A setting that no file names has its default, below. `config.yaml` names some, as Muon and its steps, for every file
+that does not name them itself. What a `--configfile` says replaces the same setting of `config.yaml`;
 `--config seeds='[0, 1]'` replaces both. An unknown setting or a wrong value ends the command with one line before any
 job. Editors that know JSON schemas (`workflow/schemas/`) complete and check these files as they are written.
 """

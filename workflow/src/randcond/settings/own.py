@@ -1,6 +1,7 @@
 """What a model of one's own must be, looked at before anything runs, without loading it."""
 
 import json
+import re
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -18,6 +19,7 @@ _SINGLE_FILE = {
     "text encoder": "cond_stage_model.",
 }
 _FEWEST_WORDS, _FEWEST_EXAMPLES = 4, 3  # of a description
+_PLAIN = re.compile(r"[^.]+\.safetensors")  # and no variant such as model.fp16.safetensors
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 
@@ -39,6 +41,8 @@ def check_own(config: Config, experiments: Experiments) -> None:
         )
     if config.inception is not None:
         raise UserError("config: inception: the own world is scored by its evaluator alone; leave it out")
+    if config.prompts.pool is not None:
+        raise UserError("config: prompts.pool: the own world's pool is all texts that are not rendered; leave it out")
     for name, run in experiments.runs.items():
         if run.images != "rendered":
             raise UserError(f"{config.experiments}: runs.{name}.images: the own world has no real images; use rendered")
@@ -50,6 +54,7 @@ def check_own(config: Config, experiments: Experiments) -> None:
                 " has those of prompts.held_out too"
             )
         _check_student(config, name, run.student)
+    _check_splits(config, experiments)
 
 
 def asking_for_pool(config: Config, experiments: Experiments) -> list[str]:
@@ -57,6 +62,19 @@ def asking_for_pool(config: Config, experiments: Experiments) -> list[str]:
     scored = [name for name in (*experiments.runs, *experiments.more) if not config.only or name in config.only]
     trained = {experiments.student(name) for name in scored}
     return [name for name, run in experiments.runs.items() if name in trained and "pool" in run.texts]
+
+
+def _check_splits(config: Config, experiments: Experiments) -> None:
+    """Whether there are scores of all that is shown: what lacks them would fail in the report, after all trainings."""
+    shown = [(f"tables.{name}", split) for name, one in experiments.tables.items() for split in one.splits]
+    shown += [(f"series.{name}", one.split) for name, one in experiments.series.items()]
+    shown += [("grids", one.split) for one in experiments.grids]
+    needs = {"seen": "held_out", "unseen": "held_out", "coco30k": "benchmark"}
+    for where, split in shown:
+        if split == "all" or (split in needs and getattr(config.prompts, needs[split])):
+            continue
+        way = f"set prompts.{needs[split]} or " if split in needs else ""
+        raise UserError(f"{config.experiments}: {where}: the own world scores no {split} here; {way}leave it out")
 
 
 def _check_student(config: Config, name: str, student: str) -> None:
@@ -175,8 +193,14 @@ def _check_folder(path: Path, where: str, weights: bool) -> None:
     if not isinstance(name, str) or name not in FAMILIES:
         raise UserError(f"{where}: a {name}; known are {', '.join(FAMILIES)}")
     check_libraries(path)
-    denoiser = path / FAMILIES[name].denoiser
-    if weights and denoiser.is_dir() and not list(denoiser.glob("*.safetensors")):
-        raise UserError(
-            f"{where}: its {denoiser.name} has no safetensors weights; save the pipeline with safe_serialization=True"
-        )
+    parts = [path / FAMILIES[name].denoiser, path / "vae", *sorted(path.glob("text_encoder*"))]
+    for part in parts if weights else ():
+        files = [file.name for file in part.glob("*.safetensors")]
+        if part.is_dir() and not files:
+            raise UserError(
+                f"{where}: its {part.name} has no safetensors weights; save the pipeline with safe_serialization=True"
+            )
+        if files and not any(_PLAIN.fullmatch(file) for file in files):
+            raise UserError(
+                f"{where}: its {part.name} has only a variant, {files[0]}; load it with variant=... and save it without"
+            )

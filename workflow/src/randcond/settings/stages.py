@@ -49,8 +49,8 @@ class Prompts(Section):
     """Texts drawn from ``sources.texts``; none: all that the world has."""
     max_characters: Positive = 1000
     """Longest text of the pool; a text encoder reads far fewer."""
-    held_out: list[Annotated[str, Field(min_length=1)]] = []
-    """Words of the world ``own``, or words in a row: their texts are in the text pool
+    held_out: list[Annotated[str, Field(pattern=r"[^\W_]")]] = []
+    """Words of the world ``own``, or words in a row, whole ones: name plurals too. Their texts are in the text pool
     alone, without an image, and are scored apart."""
     description: OneLine | None = None
     """Where the world ``own`` has no texts: what its images show, in a sentence or two, for a language model that
@@ -225,5 +225,9 @@ class ModelCard(Section):
     license: OneLine | None = None
     """Licence of the teacher and so of its students, as the Hugging Face hub spells it, where no README.md in the
     teacher's folder names one: that goes before it."""
+    license_name: OneLine | None = None
+    """Its name where it is ``other``, as the hub knows none of it."""
+    license_link: OneLine | None = None
+    """Where that licence stands."""
     base_model: OneLine | None = None
     """The teacher's name on the hub; none: its folder."""

@@ -39,6 +39,7 @@ from randcond.training.loop import Fitted, MovingAverage, fit
 # settings that a training may go on with when they have changed, e.g. after it ran out of memory
 _NOT_OF_STATE = ("micro_batch", "gradient_checkpointing", "checkpoint_minutes")
 _PACKAGE = Path(__file__).parents[1]
+SIZES = "%s: %s parameters, D has %d pairs, C %d texts, p(t) swaps %.1f%%, %d steps"  # which a model card reads
 
 
 def distil(arguments: argparse.Namespace) -> None:
@@ -66,7 +67,7 @@ def distil(arguments: argparse.Namespace) -> None:
         micro_batch=recipe.micro_batch,
     )
     log.info(
-        "%s: %s parameters, D has %d pairs, C %d texts, p(t) swaps %.1f%%, %d steps",
+        SIZES,
         *(arguments.name, f"{count_parameters(loss.student):,}", len(pairs), len(pool)),
         *(100 * share_of(p, teacher.log_snr) if p else 0, recipe.steps),
     )
@@ -128,10 +129,19 @@ def student_and_loss(
     recipe: SimpleNamespace,
     important: dict[str, torch.Tensor] | None = None,
 ) -> DistillationLoss:
-    """The student of a run inside the loss that it is trained by; the teacher goes to the precision it runs in."""
+    """The student of a run inside the loss that it is trained by; the teacher goes to the precision it runs in.
+
+    Raises:
+        UserError: If the student is no smaller than the teacher, as one of a teacher that is a student itself may be.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         student = build_student(teacher.denoiser, run["student"], run["init"], important)
+        if (size := count_parameters(student)) >= (whole := count_parameters(teacher.denoiser)):
+            raise UserError(
+                f"student: {run['student']} of this teacher has {size:,} parameters, the teacher {whole:,};"
+                " name a smaller one"
+            )
         names = feature_pairs(teacher.denoiser, student, run["student"], run["features"])
         denoise, relative = run["images"] != "rendered", run["relative_features"]
         loss = DistillationLoss(teacher, student.train(), names, denoise, relative)

@@ -91,9 +91,12 @@ def _frame(texts: list[str], held_out: Sequence[str]) -> pd.DataFrame:
 
 def names(text: str, words: Sequence[str]) -> bool:
     """Whether a text holds one of the words, or words in a row, whole and in any case."""
-    padded = f" {''.join(c if c.isalnum() else ' ' for c in text.lower())} "
-    padded = " ".join(padded.split())
-    return any(f" {' '.join(word.lower().split())} " in f" {padded} " for word in words)
+    return any(f" {_plain(word)} " in f" {_plain(text)} " for word in words)
+
+
+def _plain(text: str) -> str:
+    """Its words in small letters, without marks: "T-shirt" is two of them."""
+    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
 
 
 def _texts(sources: Mapping[str, Path]) -> list[str]:
@@ -121,6 +124,8 @@ def _lines(path: Path) -> list[str]:
     except (OSError, ValueError, pa.ArrowException) as error:  # pandas' own errors are ValueErrors
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: cannot be read as {path.suffix} ({reason})") from None
+    if not isinstance(table.index, pd.RangeIndex) and path.suffix == ".csv":  # pandas took the first parts as names
+        raise UserError(f"{path}: its lines have more parts than its header; quote texts with commas, or give a .txt")
     if "text" not in table:
         raise UserError(f"{path}: lacks the column text; it has {', '.join(map(str, table)) or 'none'}")
     return [value if isinstance(value, str) else "" for value in table["text"]]
