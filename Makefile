@@ -79,7 +79,7 @@ entry: .venv/ready  ## docs/index.html anew, from the reports that docs/reports.
 	@python -m randcond.report.entry --log results/entry.log
 
 compare: .venv/ready  ## two runs side by side: make compare A=seen-plain B=seen-rc-animals
-	@python -m randcond.report.compare results/$(NAME) $(A) $(B)
+	@python -m randcond.report.compare results/$(NAME) $(A) $(B) --configfile config/config.yaml $(CONFIG)
 
 teacher: .venv/ready  ## train the shipped teacher and evaluator from nothing, some hours
 	snakemake --cores all --configfile $(or $(CONFIG),config/artists-teacher.yaml) -- teacher

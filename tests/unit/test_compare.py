@@ -35,6 +35,21 @@ def test_compare_prints_scores_and_writes_pictures(finished: Path, capsys: pytes
     assert Image.open(pictures[0]).width > 400
 
 
+def test_seeds_of_other_settings_are_left_out(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    named = [str(finished), "seen-plain", "seen-rc", "--count", "4", "--configfile", "config/config.yaml", str(file)]
+    file.write_text("more_seeds: {seen-plain: [2], seen-rc: [2]}\n")  # and the default's seed 0
+    compare.main(named)
+    found = capsys.readouterr()
+    assert "0, 2" in found.out and "0, 1, 2" not in found.out
+    assert found.err.splitlines()[0].startswith("seen-plain: seeds 1 are left out, the configuration has 0, 2; CONFIG")
+    file.write_text("seeds: [7]\n")
+    with pytest.raises(SystemExit, match="seeds 0, 1, 2 are left out, .* has 7; name one that has them, CONFIG"):
+        compare.main(named)
+
+
 @pytest.mark.parametrize(("runs", "said"), [(["seen-plain", "nothing"], "nothing"), (["a", "a"], "itself")])
 def test_what_cannot_be_compared_says_so(finished: Path, runs: list[str], said: str) -> None:
     with pytest.raises(SystemExit, match=said) as caught:

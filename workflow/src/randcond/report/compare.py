@@ -18,14 +18,20 @@ from randcond.report import checking, grids, inputs, ledger, score_files, shown
 from randcond.report.tables import NONE, Measured, Metric, estimate, shown_metrics
 from randcond.report.verdicts import judge
 from randcond.settings.claims import Claim
+from randcond.settings.config import Config, read_config
 from randcond.settings.fields import Split
 
 SPLITS = get_args(Split)
 Scores = dict[str, list[score_files.Score]]
 
 
-def read_runs(folder: Path, runs: list[str]) -> Scores:
+def read_runs(folder: Path, runs: list[str], config: Config | None = None) -> Scores:
     """Scores of the runs, by seed.
+
+    Args:
+        folder: The world's results.
+        runs: Their names.
+        config: Of its seeds alone, where given: others that lie there may be of other settings.
 
     Raises:
         UserError: If a run was not scored, or a score file is broken or scores the student of another.
@@ -36,12 +42,24 @@ def read_runs(folder: Path, runs: list[str]) -> Scores:
         if not files:
             there = sorted(path.parent.name for path in (folder / "scores").glob("*/*.json"))
             raise UserError(f"{folder}/scores/{run}: no scores; there are {', '.join(dict.fromkeys(there)) or 'none'}")
+        files = _of_seeds(files, config.seeds_of(run), run) if config else files
         found: list[score_files.Score] = [checking.parse(score_files.Score, read_json(file), file) for file in files]
         for score, file in zip(found, files, strict=True):
             score.path = file
         scores[run] = sorted(found, key=lambda score: score.seed)
     score_files.check_students(score for several in scores.values() for score in several)
     return scores
+
+
+def _of_seeds(files: list[Path], seeds: list[int], run: str) -> list[Path]:
+    """The files of the seeds; says which others there are."""
+    known = [file for file in files if file.stem in map(str, seeds)]
+    if left := [file.stem for file in files if file not in known]:
+        named = f"{run}: seeds {', '.join(left)} are left out, the configuration has {', '.join(map(str, seeds))}"
+        if not known:
+            raise UserError(f"{named}; name one that has them, CONFIG=...")
+        print(f"{named}; CONFIG=... names another", file=sys.stderr)
+    return known
 
 
 def table(scores: Scores) -> Table:
@@ -99,13 +117,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="a world's results, e.g. results/artists")
     parser.add_argument("first")
     parser.add_argument("second")
+    parser.add_argument("--configfile", type=Path, nargs="+", help="compare the seeds of this configuration alone")
     parser.add_argument("--count", type=_positive, default=12, help="prompts in each picture")
     arguments = parser.parse_args(argv)
     runs = [arguments.first, arguments.second]
     if runs[0] == runs[1]:
         sys.exit(f"error: {runs[0]} cannot be compared with itself; name two runs")
     try:
-        scores = read_runs(arguments.folder, runs)
+        config = read_config(arguments.configfile) if arguments.configfile else None
+        scores = read_runs(arguments.folder, runs, config)
         if not shared_splits(scores):
             raise UserError(f"{runs[0]} and {runs[1]} were scored on no split in common; score them alike")
         Console().print(table(scores))
