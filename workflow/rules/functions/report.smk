@@ -2,7 +2,9 @@ from randcond.settings.workflow import shown_point
 
 
 def llm_summaries():
-    """Of the language model's prompts, if a run that is shown uses them."""
+    """Of the language model's prompts, if a run that is shown uses them, or all texts are its."""
+    if CONFIG.prompts.description is not None:
+        return [f"{OUT}/prompts/written.json"]
     wanted = any(EXPERIMENTS.runs[run].prompts == "llm" for run in RUNS)
     return [f"{OUT}/prompts/{draw_of(CONFIG.seeds[0])}/llm.json"] if wanted else []
 

@@ -250,6 +250,7 @@ def table(lines: list[Line], gpu: Gpu, name: str, available: int) -> str:
         "Operations are counted by torch on the models' configurations. Assumed: the language model reaches a tenth of",
         "the drawing speed, 0.5 GB of activations an image drawn. 'GB a GPU' of students: weights, optimiser, average,",
         "and what is kept for the backward pass, without the kernels' workspace. Students run side by side in 'all'.",
+        "DVC keeps what is recorded once more, where the disk cannot share it (ext4; not XFS, Btrfs, APFS).",
     ]
     return "\n".join(text)
 
