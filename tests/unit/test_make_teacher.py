@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from randcond.jobs.errors import UserError
+from randcond.make_teacher import __main__ as make_teacher
 from randcond.make_teacher.autoencoder import build_autoencoder, start_orthogonal
 from randcond.make_teacher.batches import of_concepts, of_concepts_or_artists
 from randcond.make_teacher.check import choose, shares
@@ -48,6 +49,13 @@ def test_no_two_texts_of_a_batch_fit_the_same_picture(world: Material) -> None:
 def test_batches_that_cannot_be_drawn_are_refused(world: Material, batch: int, colours: int) -> None:
     with pytest.raises(UserError, match=rf"make_teacher: batch: {batch} and colours: {colours} .* at most 111 texts"):
         of_concepts_or_artists(world.meanings, batch, colours)
+
+
+@pytest.mark.parametrize("emulates", [True, False])
+def test_no_precision_that_the_processor_emulates(emulates: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(make_teacher, "multiplies_bfloat16", lambda device: not emulates)
+    assert make_teacher._precision({"mixed_precision": "bf16"}) == ("no" if emulates else "bf16")
+    assert make_teacher._precision({}) == "no"
 
 
 def test_concepts_and_colours_that_are_too_few_are_refused() -> None:

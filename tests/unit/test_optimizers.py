@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from randcond.jobs.stage import multiplies_bfloat16
 from randcond.training.optimizers import Muon, iteration_dtype, make_optimizer, make_schedule, orthogonal
 
 
@@ -110,7 +111,7 @@ def test_a_cpu_iterates_in_what_it_multiplies_in(
     can: dict[str, bool], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can)
-    iteration_dtype.cache_clear()
+    multiplies_bfloat16.cache_clear()
     try:
         assert (iteration_dtype("cpu"), iteration_dtype("cuda")) == (dtype, torch.bfloat16)
         matrix = torch.randn(1, 6, 9, generator=torch.Generator().manual_seed(0))
@@ -123,7 +124,7 @@ def test_a_cpu_iterates_in_what_it_multiplies_in(
         error = float((found - left @ torch.diag_embed(values) @ right).abs().max())
         assert (error < 1e-5) == (dtype == torch.float32) and error < 0.05
     finally:
-        iteration_dtype.cache_clear()
+        multiplies_bfloat16.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])

@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from randcond.jobs.errors import UserError, lacks_memory
@@ -75,6 +76,18 @@ def device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@cache
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether a device multiplies in bfloat16 itself, as GPUs and CPUs with AMX or AVX-512's do.
+
+    Others, as most laptops', emulate it: 14 to 20 times as slow as float32 (benchmarks/muon.py).
+    """
+    import torch
+
+    can = torch.cpu.get_capabilities() if device == "cpu" else {}
+    return device != "cpu" or bool(can.get("amx_bf16") or can.get("avx512_bf16"))
 
 
 def set_threads(threads: int) -> None:

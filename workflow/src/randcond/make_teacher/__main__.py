@@ -27,7 +27,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from randcond.jobs.code import code_of
 from randcond.jobs.files import atomic_path, files_below, sha256, sha256_of, write_json
-from randcond.jobs.stage import run_stage, set_threads
+from randcond.jobs.progress import log
+from randcond.jobs.stage import device, multiplies_bfloat16, run_stage, set_threads
 from randcond.make_teacher import clip, flow
 from randcond.make_teacher.autoencoder import (
     AutoencoderProblem,
@@ -62,13 +63,22 @@ def _fit(
     )
     recipe.micro_batch = recipe.batch
     checkpoint = Checkpoint(arguments.checkpoint, _made_of(arguments, settings))
-    accelerator = Accelerator(mixed_precision=settings.get("mixed_precision", "no"))
+    accelerator = Accelerator(mixed_precision=_precision(settings))
     with checkpoint.lock():
         return fit(
             *(problem, recipe, arguments.part, averaged, checkpoint, accelerator),
             warmup=settings.get("warmup", 0),
             decay=settings.get("decay", 0),
         )
+
+
+def _precision(settings: dict) -> str:
+    """The one that is set, or float32 where this processor would emulate it."""
+    named: str = settings.get("mixed_precision", "no")
+    if named == "bf16" and not multiplies_bfloat16(device()):
+        log.info("this processor emulates bfloat16; float32, which is faster on it, takes its place")
+        return "no"
+    return named
 
 
 def _made_of(arguments: argparse.Namespace, settings: dict) -> dict[str, str]:
@@ -113,7 +123,7 @@ def _evaluator(arguments: argparse.Namespace, settings: dict) -> None:
     text_config = {key: value for key, value in config["text_cfg"].items() if key != "hf_tokenizer_name"}
     model = open_clip.CLIP(config["embed_dim"], config["vision_cfg"], text_config)
     model.logit_scale.requires_grad_(False)  # the problem has its own, copied back below
-    if settings.get("mixed_precision", "no") != "no":  # whose convolutions are a third faster so; float32's gain little
+    if _precision(settings) != "no":  # whose convolutions are a third faster so; float32's gain little
         model.visual.to(memory_format=torch.channels_last)
     names = clip.Names(config["embed_dim"], world.meanings) if world.evaluator_names else None
     problem = _clip_problem(model, tokenizer, world, settings, names)

@@ -21,7 +21,8 @@ class Training(Section):
     warmup: int = Field(default=0, ge=0)
     """First steps, in which the learning rate rises."""
     mixed_precision: Literal["no", "bf16"] = "no"
-    """Precision of the training; bf16 halves the time of convolutions where a CPU has AMX."""
+    """Precision of the training; bf16 halves the time of convolutions where a CPU has AMX; on one that
+    only emulates it no is taken."""
 
 
 class AutoencoderTraining(Training):

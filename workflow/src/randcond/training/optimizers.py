@@ -1,13 +1,14 @@
 """What a training's steps are taken by: the optimisers, and how their learning rate goes over the steps."""
 
 from collections.abc import Iterable
-from functools import cache
 from typing import Any, Literal
 
 import torch
 from diffusers.optimization import get_scheduler
 from torch import nn
 from transformers import get_wsd_schedule
+
+from randcond.jobs.stage import multiplies_bfloat16
 
 OptimizerName = Literal["adamw", "muon"]
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic Newton-Schulz iteration, as published
@@ -120,13 +121,6 @@ def orthogonal(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
     return (x if wide else x.mT).to(matrices.dtype)
 
 
-@cache
 def iteration_dtype(device: str) -> torch.dtype:
-    """What the iteration multiplies in: bfloat16 on GPUs, as published, and on CPUs that have it; elsewhere float32.
-
-    A CPU without it, as most laptops', takes 14 to 20 times as long by it as by float32 (benchmarks/muon.py).
-    """
-    if device != "cpu":
-        return torch.bfloat16
-    can = torch.cpu.get_capabilities()
-    return torch.bfloat16 if can.get("amx_bf16") or can.get("avx512_bf16") else torch.float32
+    """What the iteration multiplies in: bfloat16, as published, where the device does; elsewhere float32."""
+    return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
