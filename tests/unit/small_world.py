@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[2]
 EVALUATOR = ROOT / "workflow/assets/emoji/evaluator"
 COUNT = 6  # prompts of D, and evaluation prompts
 SHARD = 3
-RECIPE = Config().distillation.recipe("copied") | {"batch": 2, "micro_batch": 2}
+RECIPE = Config().distillation.recipe("copied") | {"batch": 2}
+HELD = Config().distillation.held() | {"micro_batch": 2}
 RUN = {
     "student": "b-base", "init": "copied", "prompts": "captions", "rows": "all", "size": None, "images": "rendered",
     "random_conditioning": {"kind": "constant", "p": 1.0}, "texts": ["pool"],
@@ -85,7 +86,9 @@ class SmallWorld:
         settings = SETTINGS[stage]
         if stage == "distill":
             settings = settings | {"run": RUN | {"student": student_of(self.folder / "teacher")}}
-        return [*inputs.split(), "--settings", json.dumps(settings), output, f"{stage}.out", "--log", f"{stage}.log"]
+        held = ["--held", json.dumps(HELD)] if stage == "distill" else []
+        settings_of = [*held, "--settings", json.dumps(settings)]
+        return [*inputs.split(), *settings_of, output, f"{stage}.out", "--log", f"{stage}.log"]
 
     def run(self, stage: str, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
         """Run the stage's command in this process; its exit code."""

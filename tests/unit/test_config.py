@@ -429,7 +429,8 @@ PATHS = {"teacher", "evaluator", "experiments", "claims"}
 FILES = {".".join(path) for path in SETTINGS if path[0] in ("sources", "inception", "teacher_layout")}
 FILES.add("make_teacher.autoencoder_of")
 ABSENT = {"prompts.benchmark", "prompts.llm.writer", "prompts.pool", "calibration", "sampling.resize"}
-ABSENT |= {"model_card.license", "model_card.base_model", "prompts.description"}
+ABSENT |= {"model_card.license", "model_card.license_name", "model_card.license_link", "model_card.base_model"}
+ABSENT.add("prompts.description")
 
 JUNK = {
     "null": None, "empty text": "", "two lines": "a\nb", "list of null": [None], "empty section": {},

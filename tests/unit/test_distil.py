@@ -52,7 +52,7 @@ def arguments(tmp_path: Path, pipeline_folder: Path) -> argparse.Namespace:
     write_pool(tmp_path / "pool.arrow", pool)
     latents = torch.randn(N, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     write_tensors(tmp_path / "0.safetensors", {"latents": latents, "rows": torch.arange(N)})
-    recipe = Config().distillation.recipe("copied") | {"batch": 4, "micro_batch": 2}
+    recipe = Config().distillation.recipe("copied") | {"batch": 4}
     run = {
         "student": student_of(pipeline_folder),
         "init": "copied",
@@ -73,7 +73,7 @@ def arguments(tmp_path: Path, pipeline_folder: Path) -> argparse.Namespace:
         name="tiny/3", threads=1, teacher=pipeline_folder, prompts=tmp_path / "captions.parquet",
         latents=[tmp_path / "0.safetensors"], pool=tmp_path / "pool.arrow", output=tmp_path / "student",
         history=tmp_path / "history.json", checkpoint=tmp_path / "checkpoint", unets=tmp_path / "unets",
-        sensitivity=None,
+        sensitivity=None, held=json.dumps(Config().distillation.held() | {"micro_batch": 2}),
     )  # fmt: skip
 
 
@@ -314,7 +314,9 @@ def change(
 ) -> None:
     settings = json.loads(arguments.settings)
     settings["run"] |= run or {}
-    settings["recipe"] |= recipe or {}
+    held, changes = json.loads(arguments.held), recipe or {}
+    arguments.held = json.dumps(held | {name: value for name, value in changes.items() if name in held})
+    settings["recipe"] |= {name: value for name, value in changes.items() if name not in held}
     arguments.settings = json.dumps(settings | others)
 
 

@@ -37,7 +37,7 @@ def arguments(tmp_path: Path, pipeline_folder: Path) -> argparse.Namespace:
     write_pool(tmp_path / "pool.arrow", pool)
     latents = torch.randn(N, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     write_tensors(tmp_path / "0.safetensors", {"latents": latents, "rows": torch.arange(N)})
-    recipe = Config().distillation.recipe("faster") | {"batch": 4, "micro_batch": 2}
+    recipe = Config().distillation.recipe("faster") | {"batch": 4}
     run = {"rows": "all", "size": None, "texts": ["pool"], "trajectories": None}
     run["random_conditioning"] = {"kind": "linear"}
     made = {"times": 8, "phases": 4, "guidance_scale": 2.0, "count": N, "seed": 3, "steps": 7}
@@ -45,13 +45,15 @@ def arguments(tmp_path: Path, pipeline_folder: Path) -> argparse.Namespace:
         settings=json.dumps({"run": run, "recipe": recipe, **made}), name="fast/3", threads=1, student=pipeline_folder,
         prompts=tmp_path / "captions.parquet", latents=[tmp_path / "0.safetensors"], pool=tmp_path / "pool.arrow",
         output=tmp_path / "fast", history=tmp_path / "history.json", checkpoint=tmp_path / "checkpoint",
-        sensitivity=None,
+        sensitivity=None, held=json.dumps(Config().distillation.held() | {"micro_batch": 2}),
     )  # fmt: skip
 
 
 def change(arguments: argparse.Namespace, **changes: object) -> None:
     settings = json.loads(arguments.settings)
-    settings["recipe"] |= changes.pop("recipe", {})
+    held, recipe = json.loads(arguments.held), changes.pop("recipe", {})
+    arguments.held = json.dumps(held | {name: value for name, value in recipe.items() if name in held})
+    settings["recipe"] |= {name: value for name, value in recipe.items() if name not in held}
     arguments.settings = json.dumps(settings | changes)
 
 

@@ -80,7 +80,9 @@ class Run:
         self, latents: list[Path], changes: dict | None = None, keep: list | None = None, **recipe: object
     ) -> Path:
         output = self.folder / "student"
-        values = Config().distillation.recipe("copied") | {"batch": 4, "micro_batch": 2} | recipe
+        held = Config().distillation.held() | {"micro_batch": 2}
+        values = Config().distillation.recipe("copied") | {"batch": 4} | recipe
+        held |= {name: values.pop(name) for name in [*values] if name in held}
         run = {
             "student": "b-base",
             "init": "copied",
@@ -98,7 +100,8 @@ class Run:
         more = {"name": "tiny/3", "teacher": self.teacher, "prompts": self.prompts["captions"], "latents": latents}
         names = {"history": "students/mine/3/history.json", "checkpoint": "checkpoint", "unets": "unets"}
         files = {name: self.folder / path for name, path in names.items()}
-        self.call(distill.distil, settings, **more, **files, pool=self.prompts["pool"], sensitivity=None, output=output)
+        self.call(distill.distil, settings, **more, **files, pool=self.prompts["pool"], sensitivity=None, output=output,
+                  held=json.dumps(held))  # fmt: skip
         return output
 
     def sample(self, pipeline: Path, count: int, size: int, unet: Path | None = None) -> list[Path]:

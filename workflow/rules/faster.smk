@@ -19,12 +19,13 @@ rule faster:
         f"{OUT}/benchmarks/faster/{{run}}-{{seed}}.tsv"
     resources:
         gpu=CONFIG.gpus.train,
+        held=HELD,
     params:
         settings=faster_settings,
         checkpoint=f"{OUT}/checkpoints/{{run}}-{{seed}}",
         pool=lambda w, input: ["--pool", *input.pool] if input.pool else [],
         curve=lambda w, input: ["--sensitivity", *input.curve] if input.curve else [],
     shell:
-        "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.faster.distil --settings {params.settings:q} --name {wildcards.run:q}/{wildcards.seed:q}"
+        "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.faster.distil --settings {params.settings:q} --held {resources.held:q} --name {wildcards.run:q}/{wildcards.seed:q}"
         " --student {input.student:q} --prompts {input.prompts:q} --latents {input.latents:q} {params.pool:q} {params.curve:q}"
         " --output {output.pipeline:q} --history {output.history:q} --checkpoint {params.checkpoint:q} --log {log:q}"

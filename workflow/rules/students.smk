@@ -21,6 +21,7 @@ rule student:
         f"{OUT}/benchmarks/student/{{run}}-{{seed}}.tsv"
     resources:
         gpu=CONFIG.gpus.train,
+        held=HELD,
     params:
         settings=student_settings,
         checkpoint=f"{OUT}/checkpoints/{{run}}-{{seed}}",
@@ -28,6 +29,6 @@ rule student:
         curve=lambda w, input: ["--sensitivity", *input.curve] if input.curve else [],
         unets=lambda w, output: ["--unets", output.unets] if KEEPS else [],
     shell:
-        "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.students.distil --settings {params.settings:q} --name {wildcards.run:q}/{wildcards.seed:q}"
+        "python -m randcond.jobs.launch --gpus {resources.gpu:q} randcond.students.distil --settings {params.settings:q} --held {resources.held:q} --name {wildcards.run:q}/{wildcards.seed:q}"
         " --teacher {input.teacher:q} --prompts {input.prompts:q} --latents {input.latents:q} {params.pool:q} {params.curve:q} {params.unets:q}"
         " --output {output.pipeline:q} --history {output.history:q} --checkpoint {params.checkpoint:q} --log {log:q}"

@@ -1,5 +1,7 @@
 from randcond.settings.workflow import kept_points, needs_images, step_count
 
+# no params: a training that is finished is not made anew for them
+HELD = settings(**CONFIG.distillation.held())
 KEEPS = CONFIG.distillation.keep_every > 0
 # a rule's outputs are the same for all of its jobs, and a folder that stays away would be an error
 UNETS = {"unets": directory(f"{OUT}/students/{{run}}/{{seed}}/unets")} if KEEPS else {}

@@ -6,7 +6,6 @@ import json
 import logging
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 from accelerate import Accelerator
 
@@ -18,7 +17,7 @@ from randcond.method.consistency import Phases
 from randcond.method.curve import Sensitivity
 from randcond.method.student import count_parameters
 from randcond.students.data import load_data
-from randcond.students.distil import check_latents, fingerprint, load_teacher, save
+from randcond.students.distil import check_latents, fingerprint, load_teacher, recipe_of, save
 from randcond.teachers.pipelines import DTYPES
 from randcond.training.checkpoint import Checkpoint
 from randcond.training.loop import fit
@@ -29,7 +28,7 @@ SIZES = "%s: %s parameters, D has %d pairs, C %d texts, %d steps"  # which a mod
 def distil(arguments: argparse.Namespace) -> None:
     """Train from the student of ``arguments.student``, its own teacher; write the faster one's pipeline and history."""
     settings = json.loads(arguments.settings)
-    run, recipe = settings["run"], SimpleNamespace(**settings["recipe"], steps=settings["steps"], cycles=1)
+    run, recipe = settings["run"], recipe_of(arguments, settings)
     set_threads(arguments.threads)
     accelerator = Accelerator(mixed_precision=recipe.mixed_precision, cpu=device() == "cpu")
     if not accelerator.is_main_process:
@@ -74,6 +73,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--settings", required=True, help="JSON: run, recipe, steps, times, phases, guidance_scale, count, seed"
     )
+    parser.add_argument("--held", required=True, help="JSON: micro_batch, gradient_checkpointing, checkpoint_minutes")
     parser.add_argument("--name", required=True, help="shown in progress lines")
     parser.add_argument("--latents", type=Path, nargs="+", required=True)
     parser.add_argument("--pool", type=Path)

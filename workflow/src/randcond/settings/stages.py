@@ -158,6 +158,9 @@ class Optimizers(Section):
     """From a finished student, which is to draw in few steps."""
 
 
+_HELD = {"micro_batch", "gradient_checkpointing", "checkpoint_minutes"}
+
+
 class Distillation(Section):
     """The paper's recipe; a run's own settings are in the experiments file."""
 
@@ -193,11 +196,16 @@ class Distillation(Section):
     """Time between two savings of the state."""
 
     def recipe(self, init: Init | Literal["faster"]) -> dict[str, Any]:
-        """All of it but how long and what is kept, for students whose weights come from ``init``."""
-        return self.model_dump(exclude={"steps", "keep_every"}) | {
+        """All of it but how long, what is kept and how a machine holds it, for students whose weights come from
+        ``init``."""
+        return self.model_dump(exclude={"steps", "keep_every", *_HELD}) | {
             "learning_rate": getattr(self.learning_rate, init),
             "optimizer": getattr(self.optimizer, init),
         }
+
+    def held(self) -> dict[str, Any]:
+        """How a machine holds a training, which changes its result by rounding alone: no change makes it anew."""
+        return self.model_dump(include=_HELD)
 
     @model_validator(mode="after")
     def _ema_exists(self) -> "Distillation":

@@ -36,8 +36,6 @@ from randcond.teachers.teacher import Teacher, with_denoiser
 from randcond.training.checkpoint import Checkpoint
 from randcond.training.loop import Fitted, MovingAverage, fit
 
-# settings that a training may go on with when they have changed, e.g. after it ran out of memory
-_NOT_OF_STATE = ("micro_batch", "gradient_checkpointing", "checkpoint_minutes")
 _PACKAGE = Path(__file__).parents[1]
 SIZES = "%s: %s parameters, D has %d pairs, C %d texts, p(t) swaps %.1f%%, %d steps"  # which a model card reads
 
@@ -45,7 +43,7 @@ SIZES = "%s: %s parameters, D has %d pairs, C %d texts, p(t) swaps %.1f%%, %d st
 def distil(arguments: argparse.Namespace) -> None:
     """Train the student of ``arguments.settings``; write its pipeline, its loss history and what is kept on the way."""
     settings = json.loads(arguments.settings)
-    run, recipe = settings["run"], SimpleNamespace(**settings["recipe"], steps=settings["steps"], cycles=1)
+    run, recipe = settings["run"], recipe_of(arguments, settings)
     set_threads(arguments.threads)
     accelerator = Accelerator(mixed_precision=recipe.mixed_precision, cpu=device() == "cpu")
     if not accelerator.is_main_process:
@@ -96,6 +94,11 @@ def distil(arguments: argparse.Namespace) -> None:
             save(teacher, loss.student, fitted, recipe.weights, arguments.output, arguments.history)
     if accelerator.is_main_process:
         checkpoint.remove()
+
+
+def recipe_of(arguments: argparse.Namespace, settings: dict[str, Any]) -> SimpleNamespace:
+    """What a training is run by: the recipe, and how the machine holds it, with which it may go on changed."""
+    return SimpleNamespace(**settings["recipe"], **json.loads(arguments.held), steps=settings["steps"], cycles=1)
 
 
 def load_teacher(folder: Path, device: torch.device) -> Teacher:
@@ -183,9 +186,6 @@ def save_pipeline(teacher: DiffusionPipeline, student: ModelMixin, folder: Path)
 
 def fingerprint(teacher: Path, data: list[Path], settings: dict[str, Any], module: str) -> dict[str, str]:
     """What a checkpoint depends on: settings, data, teacher and the code of a module."""
-    settings = json.loads(json.dumps(settings))
-    for name in _NOT_OF_STATE:
-        settings["recipe"].pop(name)
     return {
         "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
         "data": sha256_of(data),
@@ -197,6 +197,7 @@ def fingerprint(teacher: Path, data: list[Path], settings: dict[str, Any], modul
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, help="JSON: run, recipe, steps, count, seed, keep")
+    parser.add_argument("--held", required=True, help="JSON: micro_batch, gradient_checkpointing, checkpoint_minutes")
     parser.add_argument("--name", required=True, help="shown in progress lines")
     parser.add_argument("--latents", type=Path, nargs="*", required=True)
     parser.add_argument("--pool", type=Path)
