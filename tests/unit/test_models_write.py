@@ -231,6 +231,15 @@ def test_what_a_licence_asks_for_goes_along(arguments: Namespace) -> None:
     assert "license_link" not in ModelCard.load(Path("model/README.md")).data.to_dict()
 
 
+def test_no_file_from_elsewhere_goes_along(arguments: Namespace) -> None:
+    Path("secret").write_text("mine")
+    for link in ("../secret", str(Path("secret").absolute())):
+        Path("teacher/README.md").write_text(f"---\nlicense: other\nlicense_link: {link}\n---\n")
+        write.main(arguments)
+        assert "license_link" not in ModelCard.load(Path("model/README.md")).data.to_dict()
+        assert not [path for path in Path("model").rglob("*") if path.is_file() and path.read_bytes() == b"mine"]
+
+
 @pytest.mark.parametrize("world", ["emoji", "artists"])
 def test_a_shipped_teacher_names_whose_drawings_it_learned(world: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)

@@ -168,7 +168,7 @@ def front_matter(teacher: Path, settings: dict[str, Any], tags: list[str]) -> st
         with reading(path, "a model card", broken="correct it or delete it"):
             own = ModelCard.load(path).data.to_dict()
     licence = {key: own[key] for key in _LICENCE if own.get(key)} if own.get("license") else {}
-    if "://" not in (link := str(licence.get("license_link", "://"))) and not (teacher / link).is_file():
+    if "://" not in (link := str(licence.get("license_link", "://"))) and not _is_in(teacher, link):
         del licence["license_link"]  # of a file that cannot go along
     if not licence:
         if not settings["license"]:
@@ -182,6 +182,11 @@ def front_matter(teacher: Path, settings: dict[str, Any], tags: list[str]) -> st
     return data.to_yaml()
 
 
+def _is_in(folder: Path, link: str) -> bool:
+    """Whether a stranger's link is a file of the folder itself: none from elsewhere on this machine goes along."""
+    return Path(link).name == link and (folder / link).is_file()
+
+
 def notices(teacher: Path, front: str) -> list[Path]:
     """The files of licences and notices that have to go along with a student.
 
@@ -192,8 +197,8 @@ def notices(teacher: Path, front: str) -> list[Path]:
     places = [teacher, *([teacher.parent] if _SHIPPED in teacher.parents else [])]
     found = {path.name: path for place in places for kind in _NOTICES for path in sorted(place.glob(kind))}
     link = ModelCard(f"---\n{front}\n---\n").data.to_dict().get("license_link")
-    if link and (file := teacher / str(link)).is_file():
-        found[str(link)] = file
+    if link and _is_in(teacher, str(link)):
+        found[str(link)] = teacher / str(link)
     return [path for path in found.values() if path.is_file()]
 
 
