@@ -6,7 +6,7 @@ from diffusers import UNet2DConditionModel
 from tiny_pipelines import tiny_unet
 
 from randcond.jobs.errors import UserError
-from randcond.method.catalogue import FEATURES, STUDENTS
+from randcond.method.catalogue import FEATURES, STUDENTS, best_features
 from randcond.method.losses import FeatureLoss, captured
 from randcond.method.student import (
     build_student,
@@ -171,8 +171,30 @@ def test_feature_pairs_of_the_authors(sd14: UNet2DConditionModel) -> None:
     downs = ["down_blocks.0", "down_blocks.1"]
     assert layers("b-tiny", "authors") == [*downs, "down_blocks.2.attentions.0.proj_out", *ups]
     assert layers("b-tiny", "authors-effective") == [*downs, *ups]
+    assert best_features("c-base") == best_features("c-micro") == "authors-effective"
+    assert best_features("b-tiny") == "blocks"
     for student in ("b-base", "b-small"):
         assert layers(student, "authors") == layers(student, "authors-effective") == layers(student, "blocks")
+
+
+def test_feature_pairs_of_the_authors_without_attention_in_the_middle() -> None:
+    kinds = {"down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2}
+    plain = {"mid_block_type": "UNetMidBlock2D", "norm_num_groups": 4, "block_out_channels": [40, 80]}
+    teacher = UNet2DConditionModel(**kinds, **plain)
+    built = build_student(teacher, "c-base", "random")
+    found = [own for _, own in feature_pairs(teacher, built, "c-base", "authors-effective")]
+    assert found == ["down_blocks.0.downsamplers.0", "mid_block.resnets.0", "up_blocks.0.upsamplers.0"]
+
+
+def test_feature_pairs_that_leave_nothing_to_compare() -> None:
+    one = {"down_block_types": ["CrossAttnDownBlock2D"], "up_block_types": ["CrossAttnUpBlock2D"]}
+    teacher = UNet2DConditionModel(
+        **one, block_out_channels=[40], norm_num_groups=4, mid_block_type=None, cross_attention_dim=8
+    )
+    built = build_student(teacher, "c-base", "random")
+    assert len(feature_pairs(teacher, built, "c-base")) == 2
+    with pytest.raises(UserError, match="features: authors-effective .* use blocks"):
+        feature_pairs(teacher, built, "c-base", "authors-effective")
 
 
 @pytest.mark.parametrize("linear", [False, True], ids=["convolutions", "linear layers"])

@@ -1,5 +1,7 @@
 """Names of the students and of their feature pairs, where the configuration finds them without loading torch."""
 
+from typing import Literal, get_args
+
 BLOCK_STUDENTS = ("b-base", "b-small", "b-tiny")
 # (part, whole) of the teacher's widths: SD v1.4's 320 becomes 256, 224, 192 and 160
 CHANNEL_STUDENTS = {"c-base": (4, 5), "c-small": (7, 10), "c-tiny": (3, 5), "c-micro": (1, 2)}
@@ -24,4 +26,13 @@ RULES = {
 KNOWN_STUDENTS = tuple(name for names in RULES.values() for name in names)
 NARROW_STUDENTS = (*CHANNEL_STUDENTS, *WIDTH_STUDENTS)  # which have no layer of the teacher's shape to copy
 # which modules' outputs the feature loss compares; they are the same for B-Base, B-Small and students of transformers
-FEATURES = ("blocks", "authors", "authors-effective")
+Features = Literal["blocks", "authors", "authors-effective"]
+FEATURES = get_args(Features)
+
+
+def best_features(student: str) -> Features:
+    """What a student is compared by unless its run says so: what drew better in the artists' world.
+
+    Measured on C-Base; B-Tiny's three did not differ (docs/runs/features.txt).
+    """
+    return "authors-effective" if student in CHANNEL_STUDENTS else "blocks"

@@ -120,6 +120,9 @@ def feature_pairs(
         name: One of :data:`randcond.method.catalogue.UNET_STUDENTS`.
         features: One of :data:`randcond.method.catalogue.FEATURES`.
 
+    Raises:
+        UserError: If the teacher's UNet has none of the layers asked for.
+
     ``blocks``: B-Base and B-Small, the outputs of the down and up blocks. B-Tiny, down blocks 0 and 1, the last
     attention of down block 2, and its up blocks with the teacher's one further out. C-*, the last layer of every down,
     up and mid block. ``authors``: as the authors' code has it, which for C-* takes the last convolution of the
@@ -138,6 +141,8 @@ def feature_pairs(
             layers = [_inside(teacher, layer) for layer in layers]
         if features == "authors-effective":
             layers = [layer for layer in layers if _is_resampler(layer) or layer.startswith("mid_block")]
+        if not layers:
+            raise UserError(f"features: {features} leaves nothing to compare in a UNet of one level; use blocks")
         return [(layer, layer) for layer in layers]
     ups, shift = len(student.up_blocks), len(teacher.up_blocks) - len(student.up_blocks)
     downs = [(f"down_blocks.{i}",) * 2 for i in range(len(student.down_blocks))]
@@ -160,7 +165,8 @@ def _inside(unet: UNet2DConditionModel, layer: str) -> str:
     if _is_resampler(layer):
         return layer
     if layer.startswith("mid_block"):
-        return f"mid_block.attentions.{len(unet.mid_block.attentions) - 1}.proj_out"
+        attentions = [one for one in getattr(unet.mid_block, "attentions", []) if one is not None]
+        return f"mid_block.attentions.{len(attentions) - 1}.proj_out" if attentions else layer
     return f"{layer}.proj_out" if ".attentions." in layer else f"{layer}.conv2"
 
 

@@ -126,12 +126,12 @@ def _sentence(model: type[BaseModel]) -> str:
 
 def _row(name: str, field: FieldInfo, default: Any) -> str:
     meaning = " ".join((field.description or "").split()).replace("``", "`")
-    return f"| `{name}` | {_default(default)} | {meaning} {_choices(field.annotation)}|"
+    return f"| `{name}` | {_default(field, default)} | {meaning} {_choices(field.annotation)}|"
 
 
-def _default(value: Any) -> str:
+def _default(field: FieldInfo, value: Any) -> str:
     if value is PydanticUndefined:
-        return "has to be given"
+        return "has to be given" if field.is_required() else "by other settings"
     return "none" if value is None else f"`{json.dumps(value)}`"
 
 

@@ -7,7 +7,14 @@ from pydantic import AfterValidator, Field, model_validator
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.yaml_file import read_yaml
-from randcond.method.catalogue import CHANNEL_STUDENTS, KNOWN_STUDENTS, NARROW_STUDENTS, WIDTH_STUDENTS
+from randcond.method.catalogue import (
+    CHANNEL_STUDENTS,
+    KNOWN_STUDENTS,
+    NARROW_STUDENTS,
+    WIDTH_STUDENTS,
+    Features,
+    best_features,
+)
 from randcond.method.conditioning import probability
 from randcond.settings.faster import Drawn, Faster
 from randcond.settings.fields import UNTRAINED, GridName, Init, Positive, Section, Share, Split, validated
@@ -90,8 +97,9 @@ class Run(Section):
     """What the text pool holds besides D's own texts."""
     null_text: Share | None = None
     """Share of texts that are emptied; none: ``distillation.null_text``."""
-    features: Literal["blocks", "authors", "authors-effective"] = "blocks"
-    """What B-Tiny and C-* are compared by: blocks' outputs, or what the authors' code has (all, or what trained)."""
+    features: Features = Field(default_factory=lambda run: best_features(run["student"]))
+    """What B-Tiny and C-* are compared by: blocks' outputs, or what the authors' code has (all, or what trained).
+    Unless it is said, by what drew better where it was measured: authors-effective for C-*, blocks for all others."""
     relative_features: bool = False
     """Divide each feature's error by the teacher's mean square of that feature."""
 
