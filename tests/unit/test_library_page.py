@@ -1,4 +1,4 @@
-"""The README's examples run as they stand."""
+"""The examples of docs/library.md run as they stand."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ from torch import nn
 import randcond
 from randcond.jobs.code import code_of
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs/library.md"
 
 
 class Denoiser(nn.Module):
@@ -29,7 +29,7 @@ class Denoiser(nn.Module):
 
 
 def examples() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
 def test_example_trains_the_student() -> None:
@@ -53,7 +53,7 @@ def test_example_trains_the_student() -> None:
         "student": student,
         "optimizer": torch.optim.SGD(student.parameters(), lr=0.01),
     }
-    exec(compile(example, "README.md", "exec"), names)
+    exec(compile(example, PAGE, "exec"), names)
     assert set(asked) == {"own", "other", ""}
     assert not torch.equal(student.layer.weight, before)
     assert teacher.layer.weight.grad is None
@@ -74,7 +74,7 @@ def test_example_trains_on_trajectories() -> None:
         "optimizer": torch.optim.SGD(student.parameters(), lr=1e-6),
         "steps": 10,
     }
-    exec(compile(example.replace("(4, 64, 64)", "(1, 4, 4)"), "README.md", "exec"), names)
+    exec(compile(example.replace("(4, 64, 64)", "(1, 4, 4)"), PAGE, "exec"), names)
     assert not torch.equal(student.layer.weight, before)
     assert teacher.layer.weight.grad is None
     bank = names["states"]
@@ -88,7 +88,7 @@ def test_example_measures_p_from_a_pipeline(pipeline_folder: Path, capsys: pytes
     texts = ["a sword", "a bee", "a red apple"]
     names = {"folder": pipeline_folder, "device": "cpu", "texts": texts, "pool": [*texts, "a dog"]}
     torch.manual_seed(0)
-    exec(compile(example, "README.md", "exec"), names)
+    exec(compile(example, PAGE, "exec"), names)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("t = 999: ") and lines[-1].startswith("t = 0: ")
     chances = names["p"](torch.arange(1000))

@@ -1,4 +1,4 @@
-"""Every number of the page of advice is that of the score files which its link names."""
+"""Every number of the pages that say what came out is that of the score files which its link names."""
 
 import json
 import re
@@ -14,10 +14,12 @@ from randcond.report.tables import METRICS
 from randcond.settings.config import check_config
 from randcond.worlds import emoji
 
-DOCS = Path(__file__).parents[2] / "docs"
-PAGE = DOCS / "advice.md"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+ADVICE = DOCS / "advice.md"
+PAGES = (ADVICE, DOCS / "results.md", ROOT / "README.md")
 # [2.05 ± 0.24](file "report: run, split, metric")
-LINKS = re.findall(r'\[([^\]]+)\]\((\S+)\s+"(\w+): ([\w-]+), (\w+), (\w+)"\)', PAGE.read_text())
+LINK = re.compile(r'\[([^\]]+)\]\((\S+)\s+"(\w+): ([\w-]+), ([\w ]+), (\w+)"\)')
 
 
 def measured(report: str, run: str, split: str, metric: str) -> tuple[float, float]:
@@ -30,22 +32,29 @@ def measured(report: str, run: str, split: str, metric: str) -> tuple[float, flo
     return float(np.mean(values)), float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
 
 
-@pytest.mark.parametrize(("text", "file", "report", "run", "split", "metric"), LINKS)
-def test_a_number_is_that_of_its_rows(text: str, file: str, report: str, run: str, split: str, metric: str) -> None:
-    (scale,) = [one.scale for one in METRICS if one.key == metric]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_numbers_are_those_of_their_rows(page: Path) -> None:
+    found = LINK.findall(page.read_text())
+    assert len(found) > 10
+    for text, file, report, run, split, metric in found:
+        check(text, (page.parent / file).resolve(), report, run, split, metric)
+
+
+def check(text: str, file: Path, report: str, run: str, split: str, metric: str) -> None:
+    where, (scale,) = f"{report}: {run}, {split}, {metric}", [one.scale for one in METRICS if one.key == metric]
     parts = re.fullmatch(r"([\d.]+) ± ([\d.]+)%?", text)
-    assert parts, "what is linked is a number with its interval"
+    assert parts, f"{where}: what is linked is a number with its interval"
     for said, found in zip(parts.groups(), measured(report, run, split, metric), strict=True):
         digits = len(said.partition(".")[2])
-        assert said == f"{found * scale:.{digits}f}"
-    if file.endswith(".csv"):
-        table = pd.read_csv(DOCS / file)
+        assert said == f"{found * scale:.{digits}f}", where
+    if file.suffix == ".csv":
+        table = pd.read_csv(file)
         row = table[(table["run"] == run) & (table["split"] == split) & (table["metric"] == metric)].iloc[0]
-        assert (row["measured"], row["error95"]) == pytest.approx(measured(report, run, split, metric))
-    elif file.endswith(".txt"):
-        assert file == f"runs/{report}.txt" and text.rstrip("%") in (DOCS / file).read_text()
+        assert (row["measured"], row["error95"]) == pytest.approx(measured(report, run, split, metric)), where
+    elif file.suffix == ".txt":
+        assert file == DOCS / f"runs/{report}.txt" and text.rstrip("%") in file.read_text(), where
     else:
-        assert file == f"{report}/scores/{run}"
+        assert file == DOCS / f"{report}/scores/{run}", where
 
 
 def test_the_passes_over_d_are_those_of_the_settings() -> None:
@@ -53,7 +62,7 @@ def test_the_passes_over_d_are_those_of_the_settings() -> None:
     settings, runs = yaml.safe_load(template), yaml.safe_load((DOCS.parent / "config/own_experiments.yaml").read_text())
     recipe, of_d = settings["distillation"], 1 - runs["runs"]["base"]["trajectories"]["share"]
     passes = recipe["steps"]["copied"] * recipe["batch"] * of_d / settings["prompts"]["count"]
-    for text in (template, PAGE.read_text()):
+    for text in (template, ADVICE.read_text()):
         assert f" {passes:g} passes over " in text
     # of 960 pairs those that show what is seen, in 3,000 steps of 32
     prompts = check_config({"world": "emoji"}).prompts.model_dump() | {"draw": 0}
@@ -62,7 +71,7 @@ def test_the_passes_over_d_are_those_of_the_settings() -> None:
 
 
 def test_no_result_stands_without_its_rows() -> None:
-    linked = re.findall(r"\[([^\]]*\d[^\]]*)\]\(", PAGE.read_text())
-    assert linked == [text for text, *_ in LINKS] and len(linked) > 25
-    bare = re.sub(r"\[[^\]]+\]\([^)]*\)", "", PAGE.read_text()).replace("95% interval", "")
+    linked = re.findall(r"\[([^\]]*\d[^\]]*)\]\(", ADVICE.read_text())
+    assert linked == [text for text, *_ in LINK.findall(ADVICE.read_text())] and len(linked) > 25
+    bare = re.sub(r"\[[^\]]+\]\([^)]*\)", "", ADVICE.read_text()).replace("95% interval", "")
     assert not re.findall(r"\d%|± \d|\d\.\d\d", bare)
