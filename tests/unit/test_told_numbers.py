@@ -57,6 +57,15 @@ def check(text: str, file: Path, report: str, run: str, split: str, metric: str)
         assert file == DOCS / f"{report}/scores/{run}", where
 
 
+def test_figure_3_is_that_of_its_data() -> None:
+    """[77%](file "figure 3: guidance, t, verdict")."""
+    told = re.findall(r'\[(\d+)%\]\((\S+) "figure 3: ([\d.]+), (\d+), (\w+)"\)', (DOCS / "results.md").read_text())
+    assert len(told) == 24
+    for said, file, guidance, t, verdict in told:
+        data = pd.read_csv(DOCS / file).set_index(["guidance", "t", "verdict"])
+        assert said == f"{100 * data.loc[(float(guidance), int(t), verdict), 'share']:.0f}"
+
+
 def test_the_passes_over_d_are_those_of_the_settings() -> None:
     template = (DOCS.parent / "config/own_sd.yaml").read_text()
     settings, runs = yaml.safe_load(template), yaml.safe_load((DOCS.parent / "config/own_experiments.yaml").read_text())
