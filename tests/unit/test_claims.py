@@ -236,6 +236,12 @@ def test_claims_say_where_shares_are_unequal(file: str, claims: str, unequal: li
     assert [one.than for one in found if one.unequal_share] == unequal
 
 
+def test_no_claim_judges_unseen_concepts_by_their_inception_score() -> None:
+    for file in Path("config").glob("*claims.yaml"):
+        for one in load_claims(file).every:
+            assert not ("is" in one.metrics and "unseen" in one.split), f"{file}: {one.text}"
+
+
 def test_in_the_full_grid_claims_have_their_seeds() -> None:
     experiments = load_experiments("config/experiments.yaml")
     full = check_config(yaml.safe_load(Path("config/full.yaml").read_text()))
