@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -138,14 +138,19 @@ def _flow() -> torch.nn.Module:
     from randcond.make_teacher.flow import FlowProblem, build_transformer
 
     torch.manual_seed(0)
-    conditions = {
-        "encoder_hidden_states": torch.stack([normal((16, 64), 8, i) for i in range(9)]),
-        "pooled_projections": torch.stack([normal((32,), 10, i) for i in range(9)]),
-    }
+    captions = [*"abcdefgh"]
+
+    def encode(texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        said = [[*captions, ""].index(text) for text in texts]
+        return {
+            "encoder_hidden_states": torch.stack([normal((16, 64), 8, i) for i in said]),
+            "pooled_projections": torch.stack([normal((32,), 10, i) for i in said]),
+        }
+
     latents = torch.stack([normal((4, 8, 8), 9, i) for i in range(8)])
     transformer = build_transformer(8, 4, 64, 32, blocks=2, heads=2)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
-    return FlowProblem(transformer, latents, torch.arange(8)[:, None], conditions, scheduler, BATCH, 4)
+    return FlowProblem(transformer, latents, torch.arange(8)[:, None], captions, encode, scheduler, BATCH, 4)
 
 
 class _Pairs:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from torch import nn
 from randcond.make_teacher import clip, flow
 from randcond.make_teacher.autoencoder import build_autoencoder
 from randcond.teachers.pipelines import decode, draw_latents, load_pipeline
+from randcond.teachers.teacher import Conditions
 
 TEXTS = ("a tiger on a red background", "a car on a blue background", "a snail on a green background")
 
@@ -29,7 +31,7 @@ def test_the_transformer_fits_the_worlds_latents_and_texts(pipeline: StableDiffu
     config = pipeline.transformer.config
     assert (config["sample_size"], config["in_channels"], config["patch_size"]) == (16, 6, 2)
     assert (config["joint_attention_dim"], config["pooled_projection_dim"]) == (256, 256)
-    conditions = flow.encode_texts(pipeline, TEXTS, batch=2)
+    conditions = flow.encoding(pipeline)(TEXTS)
     # without T5 its tokens are zeros, as many as the tokenizers' own
     assert conditions["encoder_hidden_states"].shape == (3, 24, 256)
     assert conditions["encoder_hidden_states"][:, :12].abs().sum(-1).gt(0).all()
@@ -54,10 +56,12 @@ class KnowsTheImage(nn.Module):
 
 def test_the_velocity_is_from_the_image_to_the_noise() -> None:
     image, scheduler = torch.randn(3, 4, 4), FlowMatchEulerDiscreteScheduler(shift=1.0)
-    conditions = {"encoder_hidden_states": torch.arange(4.0).view(4, 1, 1), "pooled_projections": torch.eye(4)}
-    choices = torch.tensor([[0, 1], [2, 2]])
-    knows = KnowsTheImage(image)
-    problem = flow.FlowProblem(knows, torch.stack([image, image]), choices, conditions, scheduler, 64, 3)
+    captions, choices, knows = ["a tiger", "tiger", "a car"], torch.tensor([[0, 1], [2, 2]]), KnowsTheImage(image)
+
+    def encode(texts: Sequence[str]) -> Conditions:
+        return {"pooled_projections": torch.eye(4)[[[*captions, ""].index(text) for text in texts]]}
+
+    problem = flow.FlowProblem(knows, torch.stack([image, image]), choices, captions, encode, scheduler, 64, 3)
     assert float(problem(0, slice(0, 64))["loss"]) < 1e-6
     parts = [problem(1, slice(0, 24))["loss"], problem(1, slice(24, 64))["loss"]]
     problem.transformer = nn.Module()  # from here on nothing is predicted: the target's own mean square, in parts

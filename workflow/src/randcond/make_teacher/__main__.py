@@ -167,8 +167,8 @@ def _denoiser(arguments: argparse.Namespace, settings: dict) -> None:
     batch, seed = settings["batch"], settings["seed"]
     if arguments.family == "sd3":
         pipeline = flow.flow_pipeline(autoencoder, *_load_text_encoder(arguments.text_encoder, projected=True))
-        denoiser, conditions = pipeline.transformer, flow.encode_texts(pipeline, [*said, ""])
-        problem = flow.FlowProblem(denoiser, latents, choices, conditions, pipeline.scheduler, batch, seed)
+        denoiser, encode = pipeline.transformer, flow.encoding(pipeline)
+        problem = flow.FlowProblem(denoiser, latents, choices, said, encode, pipeline.scheduler, batch, seed)
     else:
         states = encode_texts(*_load_text_encoder(arguments.text_encoder), [*said, ""])
         denoiser = build_denoiser(latents.shape[-1], states.shape[-1], latents.shape[1], world.denoiser_widths)

@@ -1,6 +1,6 @@
 """Train a second teacher of a world from nothing: SD3's joint transformer, by rectified flow on the same latents."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
@@ -74,24 +74,29 @@ def flow_pipeline(
     )
 
 
-def encode_texts(pipeline: StableDiffusion3Pipeline, texts: Sequence[str], batch: int = 256) -> Conditions:
-    """The texts as the pipeline encodes them, one row a text."""
+Encode = Callable[[Sequence[str]], Conditions]
+
+
+def encoding(pipeline: StableDiffusion3Pipeline) -> Encode:
+    """How the pipeline encodes texts, one row a text."""
     teacher = SD3(pipeline)
-    parts = [teacher.encode(texts[first : first + batch]) for first in range(0, len(texts), batch)]
     pipeline.transformer.requires_grad_(True).train()  # the teacher froze it
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return teacher.encode
 
 
 class FlowProblem(nn.Module):
     """Mean squared error of the predicted velocity e - x_0 on cached latents; 10% of the texts are empty.
+
+    A step encodes its own texts: a twentieth of its time, while all captions of a world, encoded, take tens of GB.
 
     Timesteps are drawn as SD3's are, the sigmoid of a normal number (Esser et al. 2024, section 3.1).
 
     Args:
         transformer: The denoiser to train.
         latents: Scaled latents of scenes, (n, channels, h, w).
-        choices: For each scene the rows of ``conditions`` of the captions that describe it, (n, captions).
-        conditions: Encoded captions; their last row is the empty text's.
+        choices: For each scene the indices into ``texts`` of the captions that describe it, (n, captions).
+        texts: Captions.
+        encode: Texts to what the transformer takes of them, one row a text.
         scheduler: The pipeline's.
         batch: Latents a step.
         seed: Seed of this training.
@@ -102,28 +107,29 @@ class FlowProblem(nn.Module):
         transformer: SD3Transformer2DModel,
         latents: torch.Tensor,
         choices: torch.Tensor,
-        conditions: Conditions,
+        texts: Sequence[str],
+        encode: Encode,
         scheduler: FlowMatchEulerDiscreteScheduler,
         batch: int,
         seed: int,
     ) -> None:
         super().__init__()
         self.transformer = transformer
-        self._latents, self._choices, self._conditions = latents, choices, conditions
+        self._latents, self._choices, self._texts, self._encode = latents, choices, texts, encode
         self._process, self._batch, self._seed = Flow(scheduler), batch, seed
 
     def forward(self, step: int, rows: slice) -> dict[str, torch.Tensor]:
         """Loss of the given rows of step ``step``'s batch."""
         rng = numpy_generator(self._seed, step)
         scenes = rng.integers(len(self._latents), size=self._batch)
-        texts = self._choices[scenes, rng.integers(self._choices.shape[1], size=self._batch)]
-        empty = len(self._conditions["pooled_projections"]) - 1
-        texts = torch.where(torch.from_numpy(rng.random(self._batch) < 0.1), empty, texts)[rows]
+        captions = self._choices[scenes, rng.integers(self._choices.shape[1], size=self._batch)].tolist()
+        emptied = rng.random(self._batch) < 0.1
+        texts = ["" if empty else self._texts[i] for i, empty in zip(captions, emptied, strict=True)][rows]
         timesteps = (1000 * torch.from_numpy(rng.normal(size=self._batch)).sigmoid()).long()[rows]
         latents = self._latents[scenes]
         noise = torch.randn(latents.shape, generator=generator(self._seed, step))[rows]
         latents = latents[rows]
         noised = self._process.add_noise(latents, noise, timesteps)
-        conditions = {name: values[texts] for name, values in self._conditions.items()}
-        velocity = self.transformer(noised, timestep=self._process.times(timesteps), **conditions).sample
+        times = self._process.times(timesteps)
+        velocity = self.transformer(noised, timestep=times, **self._encode(texts)).sample
         return {"loss": F.mse_loss(velocity, self._process.target(latents, noise, timesteps))}
