@@ -25,6 +25,7 @@ def service(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 def endpoint(service: Server, **changes: object) -> Endpoint:
     values = {"url": f"{service.url}/v1", "model": "m", "key_variable": "WRITER_KEY", "lines": 5}
+    values |= {"dollars_per_million_input": 0.0, "dollars_per_million_output": 0.0}
     return Endpoint(**values | changes)
 
 
@@ -117,6 +118,11 @@ def test_the_price_comes_first(service: Server) -> None:
     with pytest.raises(UserError, match=r"most_dollars: about .* dollars for 100 captions"):
         endpoint_writer(dear, SETTINGS, 0, ["a dog"])
     assert service.asked == []
+
+
+def test_a_price_has_to_be_given() -> None:
+    with pytest.raises(UserError, match="dollars_per_million_input: Field required"):  # or the estimate would be nothing
+        validated(Endpoint, {"url": "https://x/v1", "model": "m", "dollars_per_million_output": 1.0}, "endpoint")
 
 
 def test_no_key(service: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,10 +48,10 @@ class Endpoint(Section):
     """Most requests a minute."""
     lines: Positive = 50
     """Captions asked for in a request."""
-    dollars_per_million_input: Annotated[float, Field(ge=0)] = 0.0
-    """Price of a million tokens read."""
-    dollars_per_million_output: Annotated[float, Field(ge=0)] = 0.0
-    """Price of a million tokens written."""
+    dollars_per_million_input: Annotated[float, Field(ge=0)]
+    """Price of a million tokens read; 0 of a server of one's own."""
+    dollars_per_million_output: Annotated[float, Field(ge=0)]
+    """Price of a million tokens written; 0 of a server of one's own."""
     most_dollars: Above0 = 10.0
     """A dearer estimate ends the job before the first request."""
 
