@@ -121,7 +121,7 @@ def test_the_price_comes_first(service: Server) -> None:
 
 
 def test_a_price_has_to_be_given() -> None:
-    with pytest.raises(UserError, match="dollars_per_million_input: Field required"):  # or the estimate would be nothing
+    with pytest.raises(UserError, match="dollars_per_million_input: Field required"):  # or it is free
         validated(Endpoint, {"url": "https://x/v1", "model": "m", "dollars_per_million_output": 1.0}, "endpoint")
 
 
