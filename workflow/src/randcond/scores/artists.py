@@ -21,6 +21,8 @@ from randcond.worlds.drawings import Meaning
 from randcond.worlds.emoji import concepts
 from randcond.worlds.meanings import UNSEEN_PAIR, parse, styles
 
+KINDS = 1
+
 
 def reference(
     evaluators: Sequence[Path], images: Sequence[Path], prompts: pd.DataFrame, settings: dict[str, Any]

@@ -32,8 +32,7 @@ def check(world: str, evaluators: list[Path]) -> None:
                     Image.fromarray(noise).save(file, "PNG")
         settings = {"batch": 2, "real_per_prompt": 1}
         scores = load_scores(world)
-        archives = [archive] * getattr(scores, "KINDS", 1)
-        found = scores.reference(evaluators, archives, prompts, settings) | {
+        found = scores.reference(evaluators, [archive] * scores.KINDS, prompts, settings) | {
             f"{name} of samples": values for name, values in scores.features(evaluators, [archive], 2).items()
         }
     for name, values in found.items():

@@ -13,6 +13,8 @@ from randcond.scores.miniature import features
 from randcond.scores.names import unit
 from randcond.worlds import emoji
 
+KINDS = 1
+
 
 def reference(
     evaluators: Sequence[Path], images: Sequence[Path], prompts: pd.DataFrame, settings: dict[str, Any]

@@ -27,7 +27,7 @@ from randcond.scores.evaluator import Evaluator
 from randcond.scores.image_features import pieces
 from randcond.scores.metrics import FidToReference, error95, fid, kid
 
-KINDS = 2  # of samples that `reference` takes: from other noise, and from the students'
+KINDS = 2  # the teacher's samples from other noise, and from the students'
 
 
 def load_evaluator(folder: Path) -> Evaluator | Classifier:

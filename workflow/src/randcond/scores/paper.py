@@ -19,6 +19,7 @@ from randcond.scores.evaluator import Evaluator
 from randcond.scores.inception import fid_features, logits
 from randcond.scores.metrics import FidToReference, error95, fid, kid
 
+KINDS = 1
 MODES = {"fid": "legacy_pytorch", "fid_clean": "clean"}
 _SPLITS = 10  # torch-fidelity's default, with its own shuffle
 

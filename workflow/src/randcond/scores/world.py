@@ -12,6 +12,9 @@ import pandas as pd
 class Scores(Protocol):
     """Scores of samples. ``evaluators`` are the model folders of the configuration, ``images`` zips in row order."""
 
+    KINDS: int
+    """Kinds of images that ``reference`` takes, each with as many zips."""
+
     def reference(
         self, evaluators: Sequence[Path], images: Sequence[Path], prompts: pd.DataFrame, settings: dict[str, Any]
     ) -> dict[str, np.ndarray]:
