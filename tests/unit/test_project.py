@@ -306,3 +306,24 @@ def test_shards(count: int, size: int, expected: int) -> None:
 def test_what_snakemakes_report_says_of_a_file(name: str, said: str) -> None:
     template = Template((ROOT / "workflow/report/caption.rst").read_text())
     assert template.render(snakemake={"wildcards": {"name": name}}).startswith(said)
+
+
+def test_what_computes_on_a_gpu_is_launched_with_those_of_its_job() -> None:
+    package = ROOT / "workflow/src/randcond"
+    rules = "".join(file.read_text() for file in (ROOT / "workflow/rules").rglob("*.smk"))
+    alone = {*re.findall(r"python -m randcond\.([\w.]+)", rules)} - {
+        "jobs.launch",
+        "make_teacher",
+        "make_teacher.check",
+    }
+    launched = re.findall(r"jobs\.launch --gpus \S+ randcond\.([\w.]+)", rules)
+    assert len(alone) > 8 and len(launched) > 8
+
+    def on_gpus(module: str) -> bool:
+        found = code_of(
+            package, module if (package / f"{module.replace('.', '/')}.py").exists() else f"{module}.__main__"
+        )
+        return any("device()" in Path(file).read_text() for file in found if not file.endswith("jobs/stage.py"))
+
+    assert not [module for module in alone if on_gpus(module)]
+    assert on_gpus("students.distil") and on_gpus("figures.swapped_condition")

@@ -67,7 +67,7 @@ rule swapped_condition:
         world=CONFIG.world,
         settings=figure_settings("swapped"),
     shell:
-        "python -m randcond.figures.swapped_condition --world {params.world:q} --settings {params.settings:q}"
+        "python -m randcond.jobs.launch --gpus 0 randcond.figures.swapped_condition --world {params.world:q} --settings {params.settings:q}"
         " --teacher {input.teacher:q} --evaluator {input.evaluator:q} --output {output:q} --log {log:q}"
 
 

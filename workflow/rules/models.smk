@@ -24,7 +24,7 @@ rule model:
         settings=model_settings,
         student_log=training_log,
     shell:
-        "python -m randcond.models.write --settings {params.settings:q} --teacher {input.teacher:q} --pipeline {input.pipeline:q}"
+        "python -m randcond.jobs.launch --gpus 0 randcond.models.write --settings {params.settings:q} --teacher {input.teacher:q} --pipeline {input.pipeline:q}"
         " --prompts {input.prompts:q} --scores {input.scores:q} --costs {input.costs:q} --samples {input.samples:q}"
         " --student-log {params.student_log:q} --template {input.template:q} --output {output:q} --log {log:q}"
 

@@ -14,7 +14,7 @@ rule check_evaluators:
     params:
         world=CONFIG.world,
     shell:
-        "python -m randcond.scores.check --world {params.world:q} --evaluator {input.evaluator:q}"
+        "python -m randcond.jobs.launch --gpus 0 randcond.scores.check --world {params.world:q} --evaluator {input.evaluator:q}"
         " --output {output:q} --log {log:q}"
 
 
