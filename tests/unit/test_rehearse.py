@@ -26,6 +26,7 @@ from randcond.teachers.pipelines import load_pipeline, teacher_of
 
 PROJECT = Path(__file__).parents[2]
 RUN = PROJECT / "docs/runs/rehearse.txt"
+RUN_OF_SD3 = PROJECT / "docs/runs/rehearse_sd3.txt"
 
 
 @pytest.fixture
@@ -102,6 +103,12 @@ def test_the_table_has_them_all() -> None:
     assert small.split()[:6] == ["small", "1,000,000,000", "16.0", "14.0", "1.1", "31.1"]
     assert small.endswith("  a step, the teacher's weights in 16 bits")
     assert "  a prediction, all weights in 16 bits; no step: it takes 41.7 GB" in large
+
+
+def test_sd3s_step_took_little_less_than_is_counted() -> None:
+    (found,) = re.findall(r"half-width +one optimiser step .*? (\d+\.\d) GB at most", RUN_OF_SD3.read_text())
+    counted = memory.WAYS["step"].needs(operations.stable_diffusion_3(), "half-width")
+    assert 0 < counted - float(found) < 1
 
 
 def test_steps_of_sd14_took_what_is_counted() -> None:
