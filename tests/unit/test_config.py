@@ -224,6 +224,13 @@ def test_bad_config(case: str) -> None:
     one_line(caught.value, named)
 
 
+def test_what_a_student_is_compared_by_unless_it_is_said() -> None:
+    runs = load_experiments("config/experiments.yaml").runs
+    named = {"c-base-rc": "authors-effective", "c-base-rc-blocks": "blocks", "c-base-rc-authors": "authors"}
+    named |= {"c-micro-rc": "authors-effective", "b-tiny-rc": "blocks", "copied-rc": "blocks"}
+    assert {run: runs[run].features for run in named} == named
+
+
 @pytest.mark.parametrize("case", BAD_RUNS)
 def test_bad_run(case: str, tmp_path: Path) -> None:
     values, named = BAD_RUNS[case]
