@@ -1,306 +1,38 @@
-"""Distillation: what D and C hold, that a step depends on (seed, step) alone, and the whole of it in small."""
+"""Distillation from its arguments to a finished pipeline: killed, stopped, refused, gone on with."""
 
 import argparse
 import json
 import os
 import shutil
 import signal
-from collections import Counter
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoModel, PNDMScheduler, UNet2DConditionModel
-from hypothesis import given
-from hypothesis import strategies as st
+from diffusers import AutoModel, UNet2DConditionModel
+from small_distillation import N, small_distillation
 from tiny_pipelines import every_family, student_of
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.tensors import write_tensors
-from randcond.method.conditioning import probability
-from randcond.method.losses import DistillationLoss
-from randcond.method.noise_level import equivalent_timesteps
-from randcond.method.student import build_student, count_parameters, feature_pairs
-from randcond.method.trajectories import Trajectories
-from randcond.prompts.pool import ArrowTexts, TextPool, write_pool
-from randcond.prompts.table import read_prompts, write_prompts
-from randcond.settings.config import Config
+from randcond.method.student import build_student, count_parameters
+from randcond.prompts.pool import write_pool
 from randcond.students import distil as stage
-from randcond.students.data import LatentShards, Pairs, load_data
-from randcond.students.importance import importance
 from randcond.students.kept import Kept
 from randcond.students.problem import Distillation
 from randcond.teachers.pipelines import draw_latents, load_pipeline, teacher_of
 from randcond.teachers.teacher import Teacher
 from randcond.training import checkpoint
 from randcond.training.checkpoint import Checkpoint
-from randcond.training.loop import fit
-from randcond.worlds.emoji import choose, evaluation
 
-N = 12
 TRAJECTORIES = {"share": 0.5, "guidance": 2.0, "bank": 2, "stride": 300}
 C_BASE = {"student": "c-base", "init": "random", "images": "rendered", "random_conditioning": None, "texts": []}
 
 
 @pytest.fixture
 def arguments(tmp_path: Path, pipeline_folder: Path) -> argparse.Namespace:
-    captions, pool = choose({"count": 20, "seed": 0, "draw": 0}, evaluation({"evaluation": 10, "seed": 0}))
-    write_prompts(tmp_path / "captions.parquet", captions)
-    write_pool(tmp_path / "pool.arrow", pool)
-    latents = torch.randn(N, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    write_tensors(tmp_path / "0.safetensors", {"latents": latents, "rows": torch.arange(N)})
-    recipe = Config().distillation.recipe("copied") | {"batch": 4}
-    run = {
-        "student": student_of(pipeline_folder),
-        "init": "copied",
-        "prompts": "captions",
-        "rows": "all",
-        "size": None,
-        "images": "real",
-    }
-    run |= {
-        "images": "real",
-        "random_conditioning": {"kind": "exponential", "rate": 5.0},
-        "texts": ["pool"],
-        "features": "blocks",
-    }
-    run |= {"trajectories": None, "relative_features": False, "importance": "norm"}
-    return argparse.Namespace(
-        settings=json.dumps({"run": run, "recipe": recipe, "steps": 7, "count": N, "seed": 3}),
-        name="tiny/3", threads=1, teacher=pipeline_folder, prompts=tmp_path / "captions.parquet",
-        latents=[tmp_path / "0.safetensors"], pool=tmp_path / "pool.arrow", output=tmp_path / "student",
-        history=tmp_path / "history.json", checkpoint=tmp_path / "checkpoint", unets=tmp_path / "unets",
-        sensitivity=None, held=json.dumps(Config().distillation.held() | {"micro_batch": 2}),
-    )  # fmt: skip
-
-
-def data_of(arguments: argparse.Namespace, run: dict, count: int, seed: int) -> tuple[Pairs, TextPool]:
-    return load_data(arguments.prompts, arguments.latents, arguments.pool, run, count, seed)
-
-
-def run_of(arguments: argparse.Namespace, **changes: object) -> dict:
-    return json.loads(arguments.settings)["run"] | changes
-
-
-@given(count=st.integers(1, 12), size=st.integers(1, 30), seed=st.integers(0, 3))
-def test_an_epoch_deals_every_row_once(count: int, size: int, seed: int) -> None:
-    rows = [3 * i + 1 for i in range(count)]
-    pairs = Pairs(None, [], rows, seed)
-    epochs = 4
-    batches = [pairs.batch(step, size) for step in range(-(-epochs * count // size))]
-    assert {len(batch) for batch in batches} == {size}
-    dealt = [row for batch in batches for row in batch]
-    for epoch in range(epochs):
-        assert Counter(dealt[epoch * count : (epoch + 1) * count]) == Counter(rows)
-    # the step alone decides
-    assert Pairs(None, [], rows, seed).batch(len(batches) - 1, size) == batches[-1]
-
-
-def test_order_changes_with_epoch_and_seed() -> None:
-    orders = [tuple(Pairs(None, [], list(range(30)), seed).batch(epoch, 30)) for seed in range(3) for epoch in range(3)]
-    assert len(set(orders)) == 9
-    assert tuple(range(30)) not in orders
-
-
-def test_what_d_and_c_hold(arguments: argparse.Namespace) -> None:
-    frame = read_prompts(arguments.prompts)
-    rendered = frame.head(N)
-    seen = rendered[rendered["split"] == "seen"]["text"].tolist()
-    unseen = rendered[rendered["split"] == "unseen"]["text"].tolist()
-    assert seen
-    assert unseen
-
-    def load(**changes: object) -> tuple[list[str], list[str]]:
-        pairs, pool = data_of(arguments, run_of(arguments, **changes), N, 0)
-        return pairs.texts(sorted(pairs.batch(0, len(pairs)))), pool[:]
-
-    assert load(texts=[]) == (rendered["text"].tolist(), rendered["text"].tolist())
-    assert load(rows="seen", texts=[]) == (seen, seen)
-    assert load(rows="seen", texts=["unseen"]) == (seen, seen + unseen)
-    assert load(texts=["llm"])[1] == frame["text"].tolist()  # D's own and those that were not rendered
-    own, pool = load(rows="seen", texts=["unseen", "pool"])
-    assert own == seen
-    assert pool[: N + 1] == [*seen, *unseen, ArrowTexts(arguments.pool)[0]]
-    assert len(pool) == N + len(ArrowTexts(arguments.pool))
-
-
-def test_data_that_do_not_belong_together(arguments: argparse.Namespace) -> None:
-    with pytest.raises(UserError, match="11 prompts but 12 latents"):
-        data_of(arguments, run_of(arguments), 11, 0)
-    frame = read_prompts(arguments.prompts)
-    write_prompts(arguments.prompts, frame[frame["split"] == "unseen"].sample(N, replace=True, random_state=0))
-    with pytest.raises(UserError, match="D is empty"):
-        data_of(arguments, run_of(arguments, rows="seen"), N, 0)
-    write_prompts(arguments.prompts, frame[frame["split"] == "seen"].sample(N, replace=True, random_state=0))
-    with pytest.raises(UserError, match="unseen is empty"):
-        data_of(arguments, run_of(arguments, texts=["unseen"]), N, 0)
-    with pytest.raises(UserError, match="llm is empty"):
-        data_of(arguments, run_of(arguments, texts=["llm"]), N, 0)
-    write_pool(arguments.pool, [])
-    with pytest.raises(UserError, match="pool is empty"):
-        data_of(arguments, run_of(arguments, texts=["pool"]), N, 0)
-
-
-def test_latents_stay_with_their_texts(arguments: argparse.Namespace) -> None:
-    pairs, _ = data_of(arguments, run_of(arguments, rows="seen", texts=[]), N, 0)
-    frame, shards = read_prompts(arguments.prompts), LatentShards(arguments.latents)
-    rows = pairs.batch(3, 5)
-    assert pairs.texts(rows) == frame["text"].iloc[rows].tolist()
-    assert torch.equal(pairs.latents(rows), shards.get(rows))
-
-
-def problem(
-    arguments: argparse.Namespace, teacher: Teacher, seed: int = 3, student: str | None = None, **changes: object
-) -> Distillation:
-    run = run_of(arguments, **changes)
-    student = student or run["student"]
-    torch.manual_seed(0)
-    built = build_student(teacher.denoiser, student, "random")
-    loss = DistillationLoss(teacher, built, feature_pairs(teacher.denoiser, built, student), run["images"] == "real")
-    pairs, pool = data_of(arguments, run, N, seed)
-    p = probability(run["random_conditioning"]) if run["random_conditioning"] else None
-    return Distillation(loss, teacher, pairs, pool, p, 0.1, 8, seed)
-
-
-def losses(of: Distillation, step: int, rows: slice) -> dict[str, float]:
-    with torch.no_grad():
-        return {name: float(value) for name, value in of(step, rows).items()}
-
-
-@every_family
-def test_a_step_depends_on_seed_and_step_alone(arguments: argparse.Namespace, teacher: Teacher) -> None:
-    whole = slice(0, 8)
-    first = losses(problem(arguments, teacher), 5, whole)
-    other = problem(arguments, teacher)
-    for step, rows in ((9, slice(2, 4)), (5, slice(0, 1)), (0, whole)):
-        losses(other, step, rows)
-    torch.manual_seed(99)
-    assert losses(other, 5, whole) == first
-    assert losses(other, 6, whole) != first
-    assert losses(problem(arguments, teacher, seed=4), 5, whole) != first
-
-
-@every_family
-def test_halves_of_a_step_make_the_whole(arguments: argparse.Namespace, teacher: Teacher) -> None:
-    asked = problem(arguments, teacher)
-    whole = losses(asked, 5, slice(0, 8))
-    halves = [losses(asked, 5, rows) for rows in (slice(0, 4), slice(4, 8))]
-    assert set(whole) == {"loss", "out", "feat", "denoise"}
-    for name, value in whole.items():
-        assert value == pytest.approx((halves[0][name] + halves[1][name]) / 2, rel=1e-4)
-    assert halves[0] != pytest.approx(halves[1], rel=1e-3)
-
-
-class Seen:
-    """Stands in for the losses and keeps what they are given: latents, noise, timesteps, texts' tensors, swapped."""
-
-    def __init__(self, of: Distillation) -> None:
-        self.batches: list[tuple] = []
-        self._kept = of._teacher.pipeline.scheduler.alphas_cumprod
-        of.loss.forward = self._forward
-
-    def _forward(self, noised: torch.Tensor, timesteps: torch.Tensor, *rest: Any) -> tuple[dict, torch.Tensor]:
-        conditions, noise, known, _ = rest  # the tiny teacher predicts noise: that is the target
-        kept = self._kept[timesteps].view(-1, 1, 1, 1)
-        latents = (noised - (1 - kept).sqrt() * noise) / kept.sqrt()
-        self.batches.append((latents, noise, timesteps, conditions, ~known))
-        return {}, noised
-
-
-def test_what_the_losses_are_given(
-    arguments: argparse.Namespace, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    texts: list[str] = []
-    monkeypatch.setattr(teacher, "encode", lambda asked: texts.extend(asked) or {})
-    asked = problem(arguments, teacher, random_conditioning={"kind": "linear"})
-    seen = Seen(asked)
-    for step in range(250):
-        asked(step, slice(0, 8))
-    latents, noise, timesteps, _, swapped = (
-        [row for batch in seen.batches for row in batch[i]] if i != 3 else [] for i in range(5)
-    )
-    own = read_prompts(arguments.prompts)["text"].tolist()[:N]
-    stored = LatentShards(arguments.latents).get(list(range(N)))
-    distances = torch.cdist(torch.stack(latents).flatten(1), stored.flatten(1))
-    assert float(distances.min(1).values.max()) < 0.1
-    rows = distances.argmin(1).tolist()
-    # a text that was neither swapped nor emptied is its image's own
-    kept = [not swap and text != "" for swap, text in zip(swapped, texts, strict=True)]
-    assert all(text == own[row] for text, row, keep in zip(texts, rows, kept, strict=True) if keep)
-    assert sum(text == own[row] for text, row, swap in zip(texts, rows, swapped, strict=True) if swap) < 20
-    n = 2000
-    t = torch.stack(timesteps)
-    assert t.min() >= 0
-    assert t.max() <= 999
-    assert abs(float(t.float().mean()) - 499.5) < 5 * 288.7 / n**0.5
-    late = t >= 500
-    share = torch.stack(swapped).float()
-    for part, expected in ((late, 0.75), (~late, 0.25)):
-        assert abs(float(share[part].mean()) - expected) < 5 * (0.1875 / (n / 2)) ** 0.5 + 0.02
-    assert abs(texts.count("") - 0.1 * n) < 5 * (n * 0.09) ** 0.5
-    values = torch.stack(noise)
-    assert abs(float(values.mean())) < 0.02
-    assert float(values.std()) == pytest.approx(1, abs=0.02)
-    assert len({float(row.sum()) for row in noise}) == n
-
-
-def test_p_is_asked_at_the_noise_level_of_the_teachers_schedule(
-    arguments: argparse.Namespace, teacher: Teacher
-) -> None:
-    asked: list[torch.Tensor] = []
-    batches = []
-    for schedule in ({}, {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}):  # the second is DDPM's
-        teacher.pipeline.scheduler = PNDMScheduler.from_config(teacher.pipeline.scheduler.config, **schedule)
-        other = problem(arguments, teacher_of(teacher.pipeline), random_conditioning={"kind": "linear"})
-        other._p = lambda t: asked.append(t) or torch.zeros(len(t))
-        batches.append(other._draw(7))
-    assert torch.equal(batches[0][1], batches[1][1])  # what is noised is the same
-    assert torch.equal(asked[0], batches[0][1].float())
-    known = teacher_of(teacher.pipeline).log_snr[batches[1][1]]
-    assert torch.equal(asked[1], equivalent_timesteps(known))
-    assert not torch.equal(asked[0], asked[1])
-
-
-def test_runs_with_and_without_random_conditioning_share_all_other_draws(
-    arguments: argparse.Namespace, teacher: Teacher
-) -> None:
-    batches = []
-    for settings in (None, {"kind": "constant", "p": 1.0}):
-        asked = problem(arguments, teacher, random_conditioning=settings)
-        seen = Seen(asked)
-        asked(7, slice(0, 8))
-        (batch,) = seen.batches
-        assert batch[4].tolist() == [settings is not None] * 8
-        batches.append(batch)
-    for i in range(3):
-        assert torch.equal(batches[0][i], batches[1][i])
-
-
-def test_clipping_includes_the_projections(
-    arguments: argparse.Namespace, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    norms: list[float] = []
-    original = torch.optim.AdamW.step
-
-    def step(self: torch.optim.AdamW, *args: object, **kwargs: object) -> object:
-        gradients = [p.grad.flatten() for p in asked.parameters() if p.grad is not None]
-        projections = [p.grad.flatten() for p in asked.loss.features.parameters()]
-        norms.extend((float(torch.cat(gradients).norm()), float(torch.cat(projections).norm())))
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    asked = problem(arguments, teacher, student="c-base")
-    changes = {"steps": 1, "cycles": 1, "batch": 8, "micro_batch": 4, "gradient_clip": 1e-3}
-    recipe = SimpleNamespace(**Config().distillation.recipe("copied") | changes)
-    before = [parameter.clone() for parameter in asked.loss.features.parameters()]
-    fit(asked, recipe, "clip")
-    assert norms[0] == pytest.approx(1e-3, rel=1e-3)
-    assert norms[1] > 1e-5
-    after = list(asked.loss.features.parameters())
-    assert not any(torch.equal(*pair) for pair in zip(before, after, strict=True))
+    return small_distillation(tmp_path, pipeline_folder)
 
 
 @pytest.fixture
@@ -524,61 +256,3 @@ def test_a_student_that_is_no_smaller_is_refused(arguments: argparse.Namespace, 
     with pytest.raises(UserError, match="student: b-base of this teacher has .* parameters, the teacher .*; name a sm"):
         stage.distil(arguments)
     assert not arguments.output.exists()
-
-
-@pytest.mark.parametrize("share", [0.5, 1.0])
-def test_what_the_teacher_tells_first_needs_no_more_memory_than_a_step(
-    arguments: argparse.Namespace, teacher: Teacher, share: float
-) -> None:
-    rows: list[int] = []
-    teacher.denoiser.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
-    student = build_student(teacher.denoiser, "b-base", "copied")
-    names = feature_pairs(teacher.denoiser, student, "b-base")
-    pairs, pool = data_of(arguments, run_of(arguments, texts=["pool"]), N, 3)
-    sizes = []
-    for at_once in (2, None):
-        loss = DistillationLoss(teacher, student, names, denoise=False, relative=True)
-        bank = Trajectories(pool, teacher.latent_shape, teacher.solver(), round(8 * share), 2, 300, seed=3)
-        asked = Distillation(loss, teacher, pairs, pool, None, 0.1, 8, 3, bank, 2.0, at_once)
-        rows.clear()
-        asked._prepare(0)
-        assert max(rows) == (at_once or round(8 * share))
-        sizes.append(loss.features.sizes)
-    torch.testing.assert_close(*sizes)
-
-
-def test_importance_is_the_same_in_less_memory(
-    arguments: argparse.Namespace, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("randcond.students.importance.PAIRS", 16)
-    pairs, _ = data_of(arguments, run_of(arguments, texts=["pool"]), N, 3)
-    rows: list[int] = []
-    teacher.denoiser.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
-    whole = importance(teacher, pairs, 0, 32)
-    assert set(rows) == {8}
-    rows.clear()
-    sparing = importance(teacher, pairs, 0, 3, gradient_checkpointing=True)
-    assert set(rows) == {2, 3}
-    assert not teacher.denoiser.is_gradient_checkpointing
-    assert whole.keys() == sparing.keys()
-    for name in whole:
-        torch.testing.assert_close(sparing[name], whole[name], rtol=1e-3, atol=1e-12)
-
-
-def test_trajectories_take_the_last_pairs_of_a_batch(arguments: argparse.Namespace, teacher: Teacher) -> None:
-    asked = problem(arguments, teacher)
-    shape, pool = teacher.latent_shape, [f"text {i}" for i in range(9)]
-    asked._batch, asked.trajectories = 5, Trajectories(pool, shape, teacher.solver(), 3, 2, 300, seed=3)
-    seen = Seen(asked)
-    asked(0, slice(0, 8))
-    noised, timesteps, swapped = (seen.batches[0][i] for i in (0, 2, 4))
-    assert noised.shape == (8, *shape)
-    _, times, _ = asked.trajectories.batch(0)
-    assert torch.equal(timesteps[5:], times)
-    assert swapped[5:].all()  # nothing to denoise towards
-    for rows in (slice(0, 4), slice(4, 6), slice(6, 8)):  # of D alone, of both, of trajectories alone
-        asked(0, rows)
-        assert torch.equal(seen.batches[-1][2], timesteps[rows])
-    asked.after_step(0)
-    assert (asked.trajectories.batch(0)[1] != times).all()
-    assert torch.equal(asked.trajectories.batch(1)[1], asked.trajectories.timesteps[3:])
