@@ -1,10 +1,9 @@
-"""A finished student as a folder to hand on: the weights, the card, and what diffusers does with it."""
+"""A finished student as a folder to hand on: the weights and the card."""
 
 import json
 import re
 import shutil
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 
 import diffusers
@@ -14,35 +13,26 @@ import pytest
 import tiny_pipelines
 import torch
 from diffusers import (
-    ControlNetModel,
     DDIMScheduler,
     DiffusionPipeline,
-    StableDiffusionControlNetPipeline,
-    StableDiffusionImg2ImgPipeline,
-    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
 )
-from diffusers.utils import convert_state_dict_to_diffusers
+from finished_students import picture, student_of
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 from PIL import Image
-from safetensors.torch import load_file
 
 from randcond.faster import distil as faster
 from randcond.jobs.errors import UserError
-from randcond.method.student import build_student
 from randcond.models import card, write
 from randcond.models.finished import load
-from randcond.models.write import inpaints
 from randcond.prompts.table import write_prompts
 from randcond.samples.images import encoded, write_images
 from randcond.settings.experiments import Run
 from randcond.settings.stages import ModelCard as ModelCardSettings
 from randcond.students import distil
-from randcond.students.distil import save_pipeline
 from randcond.teachers.families import family_of
 from randcond.teachers.pipelines import load_pipeline, teacher_of, teacher_type
-from randcond.teachers.teacher import denoiser_of
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ["stable_diffusion", "sdxl", "sd3"]  # families whose pipelines are diffusers' own
@@ -53,16 +43,7 @@ RUN = Run.model_validate(
 NOTHING = ModelCardSettings().model_dump()
 LICENCE = NOTHING | {"license": "cc-by-sa-4.0"}
 LOG = f"x INFO {distil.SIZES % ('mine/0', '5', 612, 9657, 19.8, 800)}\n"
-DRAW = {"num_inference_steps": 3, "guidance_scale": 2.0}
 PROMPTS = ["a <b>tiger</b> | ![x](y) *red*", 'a "quoted" `tick` \\', "a cat\n# in two lines", "a dog", "a", "b", "c"]
-
-
-def student_of(teacher: Path, name: str, folder: Path) -> Path:
-    """A finished student's pipeline, with random weights."""
-    pipeline = load_pipeline(teacher)
-    torch.manual_seed(1)
-    save_pipeline(pipeline, build_student(denoiser_of(pipeline), name, "random"), folder)
-    return folder
 
 
 def made(**run: object) -> card.Made:
@@ -101,12 +82,6 @@ def arguments(pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def changed(arguments: Namespace, **settings: object) -> Namespace:
     """The arguments with other settings."""
     return Namespace(**{**vars(arguments), "settings": json.dumps(json.loads(arguments.settings) | settings)})
-
-
-def picture(pipeline: DiffusionPipeline) -> np.ndarray:
-    pipeline.set_progress_bar_config(disable=True)
-    chance = torch.Generator().manual_seed(0)
-    return pipeline("a tiger", generator=chance, output_type="np", **DRAW).images
 
 
 def parameters(pipeline: DiffusionPipeline) -> dict[str, torch.Tensor]:
@@ -290,92 +265,12 @@ def test_scores_of_something_else_are_refused(arguments: Namespace) -> None:
         write.main(arguments)
 
 
-# what diffusers does with a student; the card says what does not work
-
-
-@pytest.fixture
-def student(pipeline_folder: Path, tmp_path: Path) -> Callable[[str], StableDiffusionPipeline]:
-    def made(name: str) -> StableDiffusionPipeline:
-        return load_pipeline(student_of(pipeline_folder, name, tmp_path / name))
-
-    return made
-
-
-@pytest.mark.parametrize("name", ["b-base", "b-tiny"])
-def test_image_to_image_and_inpainting(student: Callable[[str], StableDiffusionPipeline], name: str) -> None:
-    pipeline, red = student(name), Image.new("RGB", (32, 32), "red")
-    for kind, more in (
-        (StableDiffusionImg2ImgPipeline, {"strength": 0.7}),
-        (StableDiffusionInpaintPipeline, {"mask_image": Image.new("L", (32, 32), 255), "height": 32, "width": 32}),
-    ):
-        other = kind.from_pipe(pipeline)
-        other.set_progress_bar_config(disable=True)
-        drawn = other("a tiger", image=red, output_type="np", **DRAW, **more).images
-        assert drawn.shape == (1, 32, 32, 3) and np.isfinite(drawn).all()
-
-
-def test_latents_that_inpainting_does_not_know(student: Callable[[str], StableDiffusionPipeline]) -> None:
-    pipeline, red = student("b-base"), Image.new("RGB", (32, 32), "red")
-    assert inpaints(pipeline)
-    pipeline.unet.register_to_config(in_channels=8)
-    assert not inpaints(pipeline)
-    with pytest.raises(ValueError, match="should have either 4 or 9 input channels"):
-        StableDiffusionInpaintPipeline.from_pipe(pipeline)("a", red, Image.new("L", (32, 32), 255), **DRAW)
-
-
-def test_a_controlnet_is_the_students_own(
-    student: Callable[[str], StableDiffusionPipeline], pipeline_folder: Path
-) -> None:
-    def drawn(pipeline: StableDiffusionPipeline, source: StableDiffusionPipeline) -> np.ndarray:
-        control = ControlNetModel.from_unet(source.unet, conditioning_embedding_out_channels=(4, 4, 4))
-        other = StableDiffusionControlNetPipeline.from_pipe(pipeline, controlnet=control)
-        other.set_progress_bar_config(disable=True)
-        return other("a tiger", image=Image.new("RGB", (32, 32), "red"), output_type="np", **DRAW).images
-
-    base, teacher = student("b-base"), load_pipeline(pipeline_folder)
-    assert drawn(base, base).shape == (1, 32, 32, 3)
-    with pytest.raises(RuntimeError, match="must match the size"):
-        drawn(base, teacher)
-    small = student("b-small")
-    with pytest.raises(ValueError, match="mid_block_type"):
-        drawn(small, small)
-
-
 def test_the_card_of_a_student_without_middle_block(arguments: Namespace) -> None:
     student_of(Path("teacher"), "b-small", Path("small"))
     arguments.pipeline = Path("small")
     write.main(arguments)
     text = Path("model/README.md").read_text()
     assert "No ControlNet fits" in text and "from_unet" not in text
-
-
-def test_a_lora_is_trained_saved_and_loaded(student: Callable[[str], StableDiffusionPipeline], tmp_path: Path) -> None:
-    peft = pytest.importorskip("peft", reason="peft is not installed: pip install -e '.[use]'")
-    pipeline = student("b-base")
-    before = picture(pipeline)
-    unet, chance = pipeline.unet.requires_grad_(False), torch.Generator().manual_seed(0)
-    kept = {name: one.clone() for name, one in unet.state_dict().items()}
-    targets = ["to_k", "to_q", "to_v", "to_out.0"]
-    unet.add_adapter(peft.LoraConfig(r=2, lora_alpha=2, target_modules=targets))
-    trained = [one for one in unet.parameters() if one.requires_grad]
-    optimizer, losses = torch.optim.AdamW(trained, lr=1e-1), []
-    latents, texts = torch.randn(4, 4, 8, 8, generator=chance), torch.randn(4, 16, 8, generator=chance)
-    for _ in range(5):
-        loss = (unet(latents, torch.tensor(500), texts).sample - 1).pow(2).mean()
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0]
-    adapted = picture(pipeline)
-    layers = convert_state_dict_to_diffusers(peft.utils.get_peft_model_state_dict(unet))
-    StableDiffusionPipeline.save_lora_weights(tmp_path / "lora", unet_lora_layers=layers)
-    assert load_file(tmp_path / "lora/pytorch_lora_weights.safetensors")
-    fresh = student("b-base")
-    assert all(torch.equal(one, kept[name]) for name, one in fresh.unet.state_dict().items())
-    fresh.load_lora_weights(tmp_path / "lora")
-    np.testing.assert_array_equal(picture(fresh), adapted)
-    assert np.abs(adapted - before).max() > 1e-3
 
 
 def test_a_student_that_was_made_faster_keeps_its_scheduler_and_says_how_to_draw(arguments: Namespace) -> None:
