@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from randcond.jobs.errors import UserError
+from randcond.report.score_files import Metrics
 from randcond.scores import own as scores
 from randcond.scores.classifier import Classifier
 
@@ -80,6 +81,7 @@ def test_scores_without_words(folder: Path, tmp_path: Path, monkeypatch: pytest.
     assert set(reference) == {"images", "teacher", "latents"}
     metrics = scores.splits(evaluators, [drawn], reference, prompts, how)["all"]["metrics"]
     assert set(metrics) == {"fid", "kid", "agreement", "latents"}
+    assert Metrics.model_validate(metrics).clip is None  # and so a report is made of it
     itself = scores.splits(evaluators, [same], reference, prompts, how)["all"]["metrics"]
     assert itself["agreement"]["value"] == pytest.approx(1, abs=1e-5)
     assert metrics["agreement"]["value"] < 0.9999

@@ -49,10 +49,27 @@ def test_accelerate_understands_the_command() -> None:
     assert parsed.training_script_args == ["--settings", "{}"]
 
 
+def test_nothing_is_left_to_the_users_own_accelerate_configuration(tmp_path: Path) -> None:
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    several = command(2, "randcond.students.distil", [])
+    assert several is not None
+    theirs = "compute_environment: LOCAL_MACHINE\ndebug: false\ndistributed_type: MULTI_GPU\nmachine_rank: 0\n"
+    theirs += "gpu_ids: '0'\nnum_machines: 1\nnum_processes: 5\nmixed_precision: fp16\nuse_cpu: false\n"
+    theirs += "main_training_function: main\nmain_process_port: 17\nrdzv_backend: static\nsame_network: true\n"
+    theirs += "dynamo_config: {dynamo_backend: INDUCTOR}\n"
+    (tmp_path / "theirs.yaml").write_text(theirs)
+    options = ["--config_file", str(tmp_path / "theirs.yaml"), *several[3:]]
+    found, *_ = _validate_launch_command(launch_command_parser().parse_args(options))
+    assert (found.gpu_ids, found.dynamo_backend.lower(), found.num_processes) == ("all", "no", 2)
+    assert (found.main_process_port, found.mixed_precision) == (0, "no")
+
+
 def test_gpus_that_slurm_gave_otherwise() -> None:
     done = launch("--gpus", "0", "randcond.scores.calibrate", "--help", SLURM_STEP_GPUS="4,5")
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("error: gpus: the job was given 2")
+    said = done.stderr.strip().splitlines()[-1]
+    assert said.startswith("error: gpus: the job was given 2") and "unset SLURM_STEP_GPUS" in said
 
 
 def test_gpus_of_the_batch_job_around_a_workflow_are_not_given_to_each_of_its_jobs() -> None:

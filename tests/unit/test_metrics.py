@@ -154,8 +154,17 @@ def test_the_error_of_kid_is_over_all_images_at_once(rng: np.random.Generator, m
     for count in (250, 1000, 1001, 2500):
         metrics.all_metrics(**measures(rng, count) | {"rounds": 2})
     assert [one for one in asked if one != (100, 1000)] == [
-        *[(1, 250)] * 2, *[(1, 1000)] * 2, *[(2, 501)] * 2, *[(3, 834)] * 2,
+        *[(1, 250)] * 2, *[(1, 1000)] * 2, *[(1, 501), (1, 500)] * 2, *[(1, 834), (1, 833), (1, 833)] * 2,
     ]  # fmt: skip
+
+
+def test_kid_in_parts_takes_every_image_once(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[np.ndarray]()
+    monkeypatch.setattr(metrics, "kid", lambda f, *_: seen.append(f) or float(f.mean()))
+    features = rng.normal(size=(2000, 3))
+    assert metrics.kid_in_parts(features, features, seed=0) == pytest.approx(features.mean())
+    assert len(seen) == 2
+    assert np.array_equal(np.sort(np.concatenate(seen), 0), np.sort(features, 0))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -123,6 +123,24 @@ def test_what_cannot_be_drawn_is_one_line(students: Path, options: list[str], sa
     assert not (students / "results/artists/drawn").exists()
 
 
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (RuntimeError("CUDA out of memory. Tried\nto"), "out of memory"),
+        (OSError(28, "No space left on device"), "disk is full"),
+    ],
+)
+def test_a_fault_of_the_machine_is_one_line(
+    students: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, said: str
+) -> None:
+    monkeypatch.setattr(draw.finished, "load", lambda *_: (_ for _ in ()).throw(fault))
+    with pytest.raises(SystemExit, match=f"^error: .*{said}"):
+        draw.main(["--prompt", "a"])
+    monkeypatch.setattr(draw.finished, "load", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # nobody foresaw it: all of it is shown
+        draw.main(["--prompt", "a"])
+
+
 def test_a_corrupt_pipeline_is_one_line(students: Path) -> None:
     weights = students / "results/artists/students/mine/9/pipeline/unet/diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])

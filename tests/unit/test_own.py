@@ -26,6 +26,7 @@ TEXTS = [
     f"a {colour} {thing}" for colour in ("red", "blue", "white", "pink") for thing in ("cup", "tiger", "polar bear")
 ]
 ASKED: dict[str, Any] = {"evaluation": 4, "count": 2, "held_out": ["tiger", "Polar bear"], "seed": 5, "draw": 0}
+ASKED["pooled"] = False
 
 
 def written(folder: Path, suffix: str, texts: list[str]) -> dict[str, Path]:
@@ -124,13 +125,13 @@ def test_more_than_there_is(tmp_path: Path) -> None:
         load_world("own").training_images(evaluation, 0, 0, 32, {})
 
 
-def test_an_empty_pool_is_told_of_before_anything_is_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sources, asked = written(tmp_path, ".txt", TEXTS), ASKED | {"held_out": [], "count": 8}
+def test_an_empty_pool_is_told_of_before_anything_is_rendered(tmp_path: Path) -> None:
+    sources, asked = written(tmp_path, ".txt", TEXTS), ASKED | {"held_out": [], "count": 8, "pooled": True}
     evaluation = own.evaluation(asked, sources)
-    said = list[str]()
-    monkeypatch.setattr(own.log, "warning", said.append)
-    assert len(own.choose(asked | {"count": 7}, evaluation, sources)[1]) == 1 and not said
-    assert own.choose(asked, evaluation, sources)[1] == [] and "the text pool is empty" in said[0]
+    assert len(own.choose(asked | {"count": 7}, evaluation, sources)[1]) == 1
+    with pytest.raises(UserError, match=r"prompts.count: .*texts.txt has no text left for the pool; lower it"):
+        own.choose(asked, evaluation, sources)
+    assert own.choose(asked | {"pooled": False}, evaluation, sources)[1] == []  # no run wants one
 
 
 @pytest.mark.parametrize(

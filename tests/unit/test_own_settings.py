@@ -90,6 +90,16 @@ def test_a_folder_is_judged_as_itself_whatever_layout_is_named(
         check_teacher(folder, LAYOUT)
 
 
+def test_a_teacher_that_is_to_be_fetched_may_be_to_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = own_config(teacher="results/assets/stable-diffusion-3-medium")
+    runs = tmp_path / "experiments.yaml"
+    runs.write_text("runs: {mine: {student: half-depth}}\ntables: {}\n")
+    monkeypatch.chdir(ROOT)
+    check_own(config, load_experiments(runs))
+    with pytest.raises(UserError, match="no such folder"):
+        check_own(own_config(teacher="results/other/stable-diffusion-3-medium"), load_experiments(runs))
+
+
 def test_a_pickle_is_no_teacher(tmp_path: Path) -> None:
     (tmp_path / "model.ckpt").write_bytes(b"")
     with pytest.raises(UserError, match="a pickle"):
@@ -109,6 +119,7 @@ def own_config(**changes: Any) -> Config:
         ({"sources": {"own": "config/none.txt"}}, "config/none.txt: no such file"),
         ({"teacher": "config"}, "something else"),
         ({"prompts": {"pool": 9}}, "config: prompts.pool: the own world's pool is all texts that are not rendered"),
+        ({"prompts": {"benchmark": 9}}, "config: prompts.benchmark: the own world is scored on all its prompts"),
         ({"prompts": {"held_out": ["-"]}}, r"prompts\.held_out\.0"),
         ({"inception": "results/assets/inception"}, "config: inception: the own world is scored by its evaluator"),
         ({"evaluator": "config"}, "neither open_clip_config.json nor torchvision.json"),
@@ -132,7 +143,7 @@ def test_the_template_is_right_and_what_it_lacks_is_named(
     [
         ("seen", "set prompts.held_out or leave it out"),
         ("unseen", "set prompts.held_out or leave it out"),
-        ("coco30k", "set prompts.benchmark or leave it out"),
+        ("coco30k", "scores no coco30k here; leave it out"),
         ("unseen pair", "scores no unseen pair here; leave it out"),
     ],
 )
@@ -146,7 +157,7 @@ def test_a_table_of_what_is_not_scored_is_refused_before_anything_runs(
     with pytest.raises(UserError, match=f"tables.t: the own world .*{lacks}"):
         check_own(config, load_experiments(file))
     if "prompts" in lacks:
-        enough = own_config(experiments=str(file), prompts={"held_out": ["green"], "benchmark": 5})
+        enough = own_config(experiments=str(file), prompts={"held_out": ["green"]})
         check_own(enough, load_experiments(file))
 
 

@@ -108,7 +108,7 @@ class Problem(torch.nn.Module):
     def forward(self, step, rows):
         if step == 2 and accelerator.process_index == 1:  # not the one that writes the state
             os.kill(os.getpid(), signal.SIGTERM)
-        return {"loss": self.layer(torch.ones(8, 3)[rows]).square().mean()}
+        return {"loss": self.layer(torch.ones(8, 3)[rows]).square().mean(), "row": torch.tensor(float(rows.start))}
 
 recipe = SimpleNamespace(steps=40, batch=8, micro_batch=4, learning_rate=1e-3, schedule="constant", weight_decay=0.0,
                          gradient_clip=1.0, ema=0.0, cycles=1, optimizer="adamw")
@@ -118,12 +118,15 @@ try:
     said = "went on"
 except UserError as error:
     said = str(error)
-(folder / f"{sys.argv[4]}-{accelerator.process_index}.json").write_text(f'["{said}", {checkpoint.load()["step"]}]')
+state = checkpoint.load()
+rows = [losses[1].item() for losses in state["recent"]]
+(folder / f"{sys.argv[4]}-{accelerator.process_index}.json").write_text(f'["{said}", {state["step"]}, {rows}]')
 """
 
 
 def test_processes_stop_together_at_the_next_step(tmp_path: Path) -> None:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     first, second = run(tmp_path, tmp_path, "stopped", launcher, STOPPED)
-    assert first == ["two: stopped at step 3; the same command goes on from there", 3]
-    assert second == ["two: stopped by SIGTERM at step 3; the same command goes on from there", 3]
+    kept = [3, [2.0] * 3]  # the mean of rows 0 and 4
+    assert first == ["two: stopped at step 3; the same command goes on from there", *kept]
+    assert second == ["two: stopped by SIGTERM at step 3; the same command goes on from there", *kept]

@@ -71,6 +71,10 @@ def test_cluster_profiles_name_rules_that_exist(name: str) -> None:
     if resources:  # or it would be killed after the default's hour
         on_gpus = set(re.findall(r"^rule (\w+):(?:\n(?!rule ).*)*?\n        gpu=", rules, re.MULTILINE))
         assert {"faster", "student", "score"} <= on_gpus <= resources.keys()
+        # two pipelines at once are more than the default's memory
+        usual = profile["default-resources"]["mem_mb"]
+        assert all(resources[rule]["mem_mb"] > usual for rule in ("converted", "model"))
+    assert profile["cores"] == "all"  # which rules ask for while they are read, if profiles/default is left out
 
 
 @pytest.mark.parametrize(

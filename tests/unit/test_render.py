@@ -24,6 +24,7 @@ from randcond.samples import draw as sample
 from randcond.samples import real_images
 from randcond.samples.images import stored, write_images
 from randcond.students.data import LatentShards, Pairs
+from randcond.teachers import pipelines
 from randcond.teachers.families import denoiser_folder, family_of
 from randcond.teachers.pipelines import decode, draw_latents, encode_images, load_pipeline
 from randcond.teachers.teacher import Teacher
@@ -110,6 +111,19 @@ def test_images_to_latents_and_back(teacher: Teacher) -> None:
     assert decoded.dtype == torch.uint8
     assert decoded.shape == images.shape
     assert ((decoded.float() / 127.5 - 1) - pixels.clamp(-1, 1)).abs().max() <= 0.5001 / 127.5
+
+
+def test_large_images_are_decoded_one_at_a_time(
+    teacher: Teacher, pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not teacher.pipeline.vae.use_slicing  # 32 pixels
+    monkeypatch.setattr(pipelines, "_LARGE", 32)
+    sliced, rows = load_pipeline(pipeline_folder), list[int]()
+    sliced.vae.decoder.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    latents = torch.randn(3, *teacher.latent_shape, generator=torch.Generator().manual_seed(0))
+    found = decode(sliced, latents)
+    assert rows == [1, 1, 1]
+    assert (found.int() - decode(teacher.pipeline, latents).int()).abs().max() <= 1
 
 
 def zipped(path: Path) -> dict[str, np.ndarray]:

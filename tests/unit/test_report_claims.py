@@ -169,6 +169,27 @@ def test_a_claim_compares_the_same_prompts(world: World) -> None:
         world.build()
 
 
+def test_the_teacher_sets_a_margin_on_the_same_prompts(world: World) -> None:
+    (claim, *_) = world.settings["claims"]
+    world.settings["claims"] = [claim | {"as_good": True}]
+    assert pd.read_csv(world.build() / "tables/claims.csv")["verdict"][0] != "not run"
+    teacher = world.scores["teacher", 0]["splits"]
+    teacher["coco30k"] = teacher.pop("all")
+    world.settings["tables"] = {"table2": world.settings["tables"]["table2"] | {"splits": ["unseen"]}}
+    world.settings["series"] = {}
+    assert set(pd.read_csv(world.build() / "tables/claims.csv")["verdict"]) == {"not run"}
+
+
+def test_scores_without_clip_make_a_report(world: World) -> None:
+    for score in world.scores.values():
+        for split in score["splits"].values():
+            del split["metrics"]["clip"]
+    assert "CLIP" not in (world.build() / "tables/table1.csv").read_text()
+    world.scores["teacher", 0]["splits"]["all"]["metrics"]["clip"] = {"value": 0.5, "error95": 0.1}
+    with pytest.raises(UserError, match=r"splits\.\w+\.metrics\.clip is missing, other scores have it"):
+        world.build()
+
+
 def test_claims_on_figures_are_judged_from_their_shares() -> None:
     shares = {("condition", 51): 0.1, ("image", 51): 0.3, ("condition", 951): 0.9, ("image", 951): 0.0}
     measured = FigureScores(

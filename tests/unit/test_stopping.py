@@ -1,5 +1,6 @@
 """Asked to stop: by signals (tested with the training loop) and by the end of SLURM's walltime."""
 
+import os
 import signal
 import subprocess
 from datetime import datetime
@@ -68,6 +69,23 @@ def test_stops_when_nobody_waits_for_the_job(by_a_rule: bool, monkeypatch: pytes
         assert asked() == ""
         monkeypatch.setattr(stopping.os, "getppid", lambda: -1)
         assert asked() == ("the end of Snakemake" if by_a_rule else "")
+
+
+def test_one_of_several_processes_stops_when_nobody_waits_for_their_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setenv("RANDCOND_JOB", "1")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    waits, launcher = os.getppid(), os.getpid()  # this process as a worker's launcher
+    monkeypatch.setattr(stopping.os, "getppid", lambda: launcher)
+    assert stopping._waiting() == waits
+    with asked_to_stop() as asked:
+        assert asked() == ""
+        monkeypatch.setattr(stopping, "_waiting", lambda: -2)
+        assert asked() == "the end of Snakemake"
+    monkeypatch.undo()
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setattr(stopping.os, "getppid", lambda: -1)  # no such process: the launcher is gone
+    assert stopping._waiting() == -1
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -100,7 +100,8 @@ def test_what_the_tutorial_makes(tutorial: Tutorial) -> None:
     (picture,) = (results / "drawn").glob("*.png")
     assert Image.open(picture).width > 2 * 256
     card = (results / "models/base/0/README.md").read_text()
-    assert "base_model: mine/teacher.safetensors" in card and "license: creativeml-openrail-m" in card
+    assert "license: creativeml-openrail-m" in card and "base_model" not in card
+    assert "| teacher | mine/teacher.safetensors |" in card
     (python,) = blocks("python")
     subprocess.run([sys.executable, "-c", python], cwd=tutorial.folder, check=True, capture_output=True)
     assert Image.open(tutorial.folder / "mushroom.png").size == (32, 32)

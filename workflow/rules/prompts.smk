@@ -68,6 +68,7 @@ rule written_texts:
         code=code("prompts.llm", WORLD),
         model=writer_model(rules.fetch_llm.output[0]),
         model_files=files_of(*writer_model(rules.fetch_llm.output[0])),
+        checked=checked(),
     output:
         prompts=f"{OUT}/prompts/written.parquet",
         summary=f"{OUT}/prompts/written.json",

@@ -9,6 +9,7 @@ rule sample:
         pipeline_files=pipeline_files_of,
         unets=unets_of,
         prompts=rules.evaluation_prompts.output[0],
+        checked=checked(),
     output:
         f"{OUT}/samples/{{run}}/{{seed}}/{{shard}}.zip",
     log:

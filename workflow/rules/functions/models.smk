@@ -6,6 +6,7 @@ def model_settings(wildcards):
         run=(
             shown_faster(wildcards.run) if made_faster(wildcards) else run_of(wildcards)
         ),
+        teacher=CONFIG.teacher_name,
         card=CONFIG.teacher_card,
         count=sample_count(wildcards.run),
         precision=CONFIG.sampling.precision,

@@ -1,13 +1,16 @@
 from randcond.prompts.smollm2 import MEMBER, WHEEL, WHEEL_SHA256
+from randcond.settings.own import asking_for_pool
 
 
 def prompt_settings(wildcards):
     """Of a draw."""
     asked = {"count", "pool", "max_characters", "expected", "held_out", "seed"}
+    own = CONFIG.world == "own"  # how many texts it has is not known before they are read
     return settings(
         world=CONFIG.world,
         draw=int(wildcards.draw),
         **CONFIG.prompts.model_dump(include=asked),
+        **({"pooled": bool(asking_for_pool(CONFIG, EXPERIMENTS))} if own else {}),
     )
 
 

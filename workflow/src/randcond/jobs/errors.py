@@ -1,6 +1,7 @@
 """Errors that are meant for the user: one line, naming the file or setting and what to do."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,29 @@ def reason(error: BaseException) -> str:
 def lacks_memory(error: Exception) -> bool:
     """Whether that is what an error says: torch raises a plain RuntimeError, and a kind of its own for a GPU's."""
     return isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error)
+
+
+def of_the_machine(error: Exception) -> str | None:
+    """What an error of the machine's means, in one line: memory, disk or a file; None for any other."""
+    text = " ".join(str(error).split())
+    if lacks_memory(error):
+        return "out of memory; lower the stage's batch setting or give the job more memory"
+    if "No space left on device" in text:  # safetensors raises a kind of its own
+        return f"the disk is full ({text}); make room and give the same command again"
+    return text if isinstance(error, OSError) else None
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """End a command with 1 and one line where the user or the machine is at fault; what nobody foresaw is raised."""
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except Exception as error:
+        if (said := of_the_machine(error)) is None:
+            raise
+        sys.exit(f"error: {said}")
 
 
 @contextmanager

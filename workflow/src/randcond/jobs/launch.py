@@ -11,7 +11,7 @@ import os
 import runpy
 import sys
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import UserError, one_line
 
 TRAININGS = ("randcond.students.distil", "randcond.faster.distil")  # what knows how to share its work
 
@@ -21,22 +21,23 @@ def command(gpus: int, module: str, options: list[str]) -> list[str] | None:
     if gpus < 2 or module not in TRAININGS:
         return None
     launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", str(gpus)]
-    # each job picks a free port, so that several fit on a machine; precision is the stage's setting
-    return [sys.executable, *launcher, "--main_process_port", "0", "--mixed_precision", "no", "-m", module, *options]
+    # each job picks a free port, so that several fit on a machine; precision is the stage's setting. What is named here
+    # is not read from the user's own accelerate configuration
+    launcher += ["--main_process_port", "0", "--mixed_precision", "no", "--gpu_ids", "all", "--dynamo_backend", "no"]
+    return [sys.executable, *launcher, "-m", module, *options]
 
 
 def _main(arguments: list[str]) -> None:
     if len(arguments) < 3 or arguments[0] != "--gpus" or not arguments[1].isdecimal():
         raise UserError("launch: expected --gpus NUMBER MODULE OPTIONS...")
-    gpus, module, options = int(arguments[1]), arguments[2], arguments[3:]
-    gpus = gpus or _of_slurm()
+    asked, module, options = int(arguments[1]), arguments[2], arguments[3:]
+    gpus = asked or _of_slurm()
     if gpus == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     elif (found := _found()) < gpus:
         there = found or "none"
-        raise UserError(
-            f"gpus: the job was given {gpus}, but torch finds {there}; set gpus to {found} or check the driver"
-        )
+        mend = f"set gpus to {found}" if asked else "unset SLURM_STEP_GPUS to stay on the CPU"
+        raise UserError(f"gpus: the job was given {gpus}, but torch finds {there}; {mend} or check the driver")
     if several := command(gpus, module, options):
         # asked to stop, its processes are given this many seconds to save their state; 30 are too few
         os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")
@@ -60,7 +61,5 @@ def _found() -> int:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line():
         _main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")

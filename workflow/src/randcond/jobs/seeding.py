@@ -1,7 +1,8 @@
 """Random numbers that depend on (seed, index) alone.
 
 Every image, training step and swap draws from a generator of its own, so that no result depends on
-batch size, number of processes, order of jobs, or on how often a job was interrupted.
+batch size, number of processes, order of jobs, or on how often a job was interrupted. NumPy takes a missing number for
+0, so that of two streams of one seed no index may be the other's beginning, gone on with zeros.
 """
 
 import numpy as np

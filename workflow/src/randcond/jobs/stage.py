@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from randcond.jobs.errors import UserError, lacks_memory
+from randcond.jobs.errors import UserError, of_the_machine
 from randcond.jobs.files import sha256
 from randcond.jobs.provenance import MADE_WITH, made_with
 
@@ -117,14 +117,7 @@ def _set_up_logging(path: Path) -> None:
 
 def _explained(error: Exception, log_file: Path) -> str:
     """What a failure that nobody foresaw means, in one line."""
-    text = " ".join(str(error).split())
-    if lacks_memory(error):
-        return "out of memory; lower the stage's batch setting or give the job more memory"
-    if "No space left on device" in text:  # safetensors raises a kind of its own
-        return f"the disk is full ({text}); make room and give the same command again"
-    if isinstance(error, OSError):
-        return text
-    return f"{type(error).__name__}: {_first_line(error)} (full traceback in {log_file})"
+    return of_the_machine(error) or f"{type(error).__name__}: {_first_line(error)} (full traceback in {log_file})"
 
 
 def _first_line(error: Exception) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
@@ -31,11 +32,11 @@ def asked_to_stop() -> Iterator[Callable[[], str]]:
     def asked() -> str:
         if not came and time.time() > deadline:
             came.append("the end of the walltime")
-        if not came and ends_with_parent and os.getppid() != parent:  # nobody waits for this job any more
+        if not came and ends_with_parent and _waiting() != waiting:  # nobody waits for this job any more
             came.append("the end of Snakemake")
         return came[0] if came else ""
 
-    parent, deadline = os.getppid(), _deadline()
+    waiting, deadline = _waiting(), _deadline()
     ends_with_parent = "RANDCOND_JOB" in os.environ  # set by the rules; started by hand, it outlives its shell
     heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, note) for number in heard}
@@ -44,6 +45,17 @@ def asked_to_stop() -> Iterator[Callable[[], str]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _waiting() -> int:
+    """The process that waits for this job: its parent, or that of the launcher which started it as one of several."""
+    parent = os.getppid()
+    if "LOCAL_RANK" not in os.environ:
+        return parent
+    try:
+        return int(Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:  # the launcher is gone, or the system has no /proc
+        return parent
 
 
 def _deadline() -> float:

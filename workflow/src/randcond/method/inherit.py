@@ -1,9 +1,10 @@
 """Narrower students that inherit the teacher's channels: which ones to keep, and every layer cut to them.
 
-A channel belongs to a *set*: layers whose outputs are added together, or that work on one tensor, share one choice. The
-sets are the residual stream of each width, the inside of each resnet, and of each attention its stream, its heads (of
-keys, of values) and its hidden layer. Of a set that a group norm looks at, each group keeps as many, and so
-does each head. Diff-Pruning (arXiv:2305.10924) is the precedent for diffusion models.
+A channel belongs to a *set*: layers whose outputs are added together, or that work on one tensor, share one choice.
+The sets are the residual stream of each width, the inside of each resnet, and of each attention its stream, its heads
+(of keys, of values) and its hidden layer. Of a set that a group norm looks at, each group keeps as many, and so does
+each head; a group of two sets side by side, as behind a skip, may come to hold a neighbour of the other's.
+Diff-Pruning (arXiv:2305.10924) is the precedent for diffusion models.
 """
 
 import re

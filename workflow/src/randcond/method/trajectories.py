@@ -80,7 +80,8 @@ class Trajectories(nn.Module):
     def fill(self, predict: Predict, batch: int | None = None) -> None:
         """Start all states from noise, then move them on until they are spread evenly over t.
 
-        Takes half a trajectory a state, in batches of at most ``take`` states.
+        Takes about half a trajectory a state, in batches of at most ``take`` states; a few of them, to be near t = 0,
+        go through several before one comes to lie there.
 
         Args:
             predict: The teacher's prediction for states (n, channels, h, w), timesteps (n,) and texts.

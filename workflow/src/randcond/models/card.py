@@ -153,7 +153,7 @@ def trained(log: Path) -> tuple[tuple[int, int, int] | None, dict[str, Any] | No
 
 def front_matter(teacher: Path, settings: dict[str, Any], tags: list[str]) -> str:
     """The card's YAML: the licence is that of the teacher's own card where it names one, else the settings'; the base
-    model is the settings', else the teacher's folder.
+    model is the settings', if they name one: the hub takes no path.
 
     Args:
         teacher: The teacher's folder.
@@ -177,8 +177,10 @@ def front_matter(teacher: Path, settings: dict[str, Any], tags: list[str]) -> st
                 " {license: ...}"
             )
         licence = {key: settings[key] for key in _LICENCE if settings[key]}
-    base = settings["base_model"] or str(teacher)
-    data = ModelCardData(library_name="diffusers", pipeline_tag="text-to-image", base_model=base, tags=tags, **licence)
+    data = ModelCardData(
+        **{"library_name": "diffusers", "pipeline_tag": "text-to-image", "base_model": settings["base_model"]},
+        **{"tags": tags, **licence},
+    )
     return data.to_yaml()
 
 

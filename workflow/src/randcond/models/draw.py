@@ -6,14 +6,13 @@ made faster draws, if there is one, and the teacher in its usual number.
 
 import argparse
 import json
-import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import one_line
 from randcond.jobs.files import atomic_path
 from randcond.models import finished
 from randcond.models.finished import Drawn, Wish
@@ -82,10 +81,8 @@ def main(argv: list[str] | None = None) -> None:
     for name in ("seed", "steps", "guidance-scale"):
         parser.add_argument(f"--{name}", help="left out: as the configuration's sampling")
     arguments = parser.parse_args(argv)
-    try:
+    with one_line():
         _draw(arguments)
-    except UserError as error:
-        sys.exit(f"error: {error}")
 
 
 def _draw(arguments: argparse.Namespace) -> None:

@@ -5,7 +5,6 @@ nearly all. :func:`with_exported` draws with what was written, and the check dra
 """
 
 import argparse
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import nn
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import UserError, one_line
 from randcond.jobs.files import atomic_path, write_json
 from randcond.jobs.seeding import normal
 from randcond.models import finished
@@ -221,11 +220,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--format", default="onnx", help="onnx or openvino")
     parser.add_argument("--configfile", type=Path, nargs="*", default=[], help="as Snakemake's")
     arguments = parser.parse_args(argv)
-    try:
+    with one_line():
         config = read_config([Path("config/config.yaml"), *arguments.configfile])
         folder, found = export(config, arguments.run, arguments.format)
-    except UserError as error:
-        sys.exit(f"error: {error}")
     print(f"largest difference from torch: {found['prediction']:.1e} of a prediction (at most {TOLERANCE:g}),", end=" ")
     print(f"{found['picture']:g} of 255 in a picture after {found['steps']} steps (at most {PICTURE_TOLERANCE})")
     seconds = f"torch {found['torch_seconds']:.2f}, exported {found['seconds']:.2f}"

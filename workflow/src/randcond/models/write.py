@@ -39,9 +39,8 @@ def main(arguments: argparse.Namespace) -> None:
     scores: list[Score] = [parse(Score, read_json(path), path) for path in arguments.scores]
     costs: list[StudentCost] = [parse(StudentCost, read_json(path), path) for path in arguments.costs]
     measured = card.Measured(scores[0], scores[1], costs[0], costs[1])
-    base = settings["card"]["base_model"] or str(arguments.teacher)
     made = card.Made(
-        *(run, settings["run"], seed, base, *card.trained(arguments.student_log)),
+        *(run, settings["run"], seed, settings["teacher"], *card.trained(arguments.student_log)),
         *(settings.get("faster"), settings["described"]),
     )
     tags = ["stable-diffusion", "knowledge-distillation", "random-conditioning", settings["run"]["student"]]

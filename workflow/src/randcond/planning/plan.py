@@ -67,7 +67,7 @@ def plan(config: Config, experiments: Experiments, gpu: Gpu) -> list[Line]:
         raise UserError(f"config: world: the {config.world} world needs no plan; it runs on a laptop")
     assets = read_assets(Path("config/assets.yaml"))
     runs = {name: run for name, run in experiments.runs.items() if not config.only or name in config.only}
-    asking = config.model_dump(), [run.model_dump() for run in runs.values()]
+    asking = config.model_dump() | {"teacher_layout": config.layout}, [run.model_dump() for run in runs.values()]
     sizes = [assets[name] for name in needed(assets, without_idle_writer(*asking))]
     downloads = sum(asset.gigabytes * (2 if asset.repack else 1) for asset in sizes)
     stages = _Stages(config, experiments, runs, operations.models_of(config), gpu)

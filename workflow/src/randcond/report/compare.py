@@ -12,7 +12,7 @@ from typing import get_args
 from rich.console import Console
 from rich.table import Table
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import UserError, one_line
 from randcond.jobs.files import read_json
 from randcond.report import checking, grids, inputs, ledger, score_files, shown
 from randcond.report.tables import NONE, Measured, Metric, estimate, shown_metrics
@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
     runs = [arguments.first, arguments.second]
     if runs[0] == runs[1]:
         sys.exit(f"error: {runs[0]} cannot be compared with itself; name two runs")
-    try:
+    with one_line():
         config = read_config(arguments.configfile) if arguments.configfile else None
         scores = read_runs(arguments.folder, runs, config)
         if not shared_splits(scores):
@@ -132,8 +132,6 @@ def main(argv: list[str] | None = None) -> None:
         output = arguments.folder / "compare" / "-and-".join(runs)
         for path in write_grids(arguments.folder, scores, arguments.count, output):
             print(path)
-    except UserError as error:
-        sys.exit(f"error: {error}")
 
 
 def _text(found: Measured | None, metric: Metric) -> str:

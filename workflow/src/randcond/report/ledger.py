@@ -167,8 +167,12 @@ def _on_runs(
 
 
 def _common_split(claim: Claim, scores: dict[str, list[Score]]) -> str:
-    """The claim's split, or the benchmark's captions in place of ``all`` where a run was scored on no others."""
-    compared = {run: scores[run] for run in claim.compared if scores.get(run)}
+    """The claim's split, or the benchmark's captions in place of ``all`` where a run was scored on no others.
+
+    The teacher too has to be scored on it where the way to it sets the margin.
+    """
+    judged = [*claim.compared, *(["teacher"] if claim.as_good else [])]
+    compared = {run: scores[run] for run in judged if scores.get(run)}
     split: str = claim.split
     if split == "all" and any("all" not in score.splits for several in compared.values() for score in several):
         split = "coco30k"

@@ -47,12 +47,13 @@ class Share(Estimate):
 
 
 class Metrics(BaseModel):
-    """All metrics of a split. Worlds without an evaluator that names things have no ``named``, one's own no IS."""
+    """All metrics of a split. Worlds without an evaluator that names things have no ``named``, one's own no IS, nor
+    CLIP where a classifier is its evaluator."""
 
     fid: Distance
     kid: Estimate
     is_: InceptionScore | None = Field(default=None, alias="is")
-    clip: Cosine
+    clip: Cosine | None = None
     named: Share | None = None
     style: Share | None = None  # of prompts that name an artist
     agreement: Cosine | None = None  # with the teacher's sample of the same prompt and noise; of one's own world
@@ -173,10 +174,12 @@ def _first_step(score: Score, other: Score, steps: Mapping[str, int]) -> bool:
 
 
 def _same_metrics(scores: Sequence[Score]) -> None:
-    naming = {split.metrics.named is not None for score in scores for split in score.splits.values()}
-    if len(naming) < 2:
-        return
-    for score in scores:
-        for name, split in score.splits.items():
-            if split.metrics.named is None:
-                raise UserError(f"{score.path}: splits.{name}.metrics.named is missing, other scores have it")
+    for metric in ("clip", "named"):
+        lacking = [
+            f"{score.path}: splits.{name}"
+            for score in scores
+            for name, split in score.splits.items()
+            if split.metrics.get(metric) is None
+        ]
+        if 0 < len(lacking) < sum(len(score.splits) for score in scores):
+            raise UserError(f"{lacking[0]}.metrics.{metric} is missing, other scores have it")

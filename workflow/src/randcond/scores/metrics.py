@@ -33,6 +33,16 @@ def kid(features: np.ndarray, reference: np.ndarray, seed: int, subsets: int = 1
         np.random.set_state(state)
 
 
+def kid_in_parts(features: np.ndarray, reference: np.ndarray, seed: int, size: int = 1000) -> float:
+    """Kernel distance as the mean over disjoint parts of at most ``size`` images, for a bootstrap.
+
+    :func:`kid`'s subsets overlap and leave images out: of as few of them the chance would be added to the images'.
+    """
+    parts = math.ceil(len(features) / size)
+    each = [features[part::parts] for part in range(parts)]
+    return float(np.mean([kid(one, reference, seed + i, 1, len(one)) for i, one in enumerate(each)]))
+
+
 def inception_score(logits: np.ndarray) -> float:
     """exp of the mean divergence of class probabilities from their mean, by torch-fidelity, one split."""
     result = isc_features_to_metric(from_numpy(_double(logits)), splits=1, shuffle=False)
@@ -122,13 +132,9 @@ def all_metrics(
         if not np.isfinite(values).all():
             raise UserError(f"{name} are not finite numbers over {count} images; look at the samples")
     to_reference = FidToReference(reference)
-    # The kernel distance is a mean over subsets. Its bootstrap takes as few as hold all images: smaller ones would add
-    # their own noise to the error.
-    subsets = math.ceil(count / 1000)
-    few = math.ceil(count / subsets)
     statistics: dict[str, tuple[float, Callable[[np.ndarray], float]]] = {
         "fid": (fid(features, reference), lambda i: to_reference(features[i])),
-        "kid": (kid(features, reference, seed), lambda i: kid(features[i], reference, seed, subsets, few)),
+        "kid": (kid(features, reference, seed), lambda i: kid_in_parts(features[i], reference, seed)),
         "is": (inception_score(logits), lambda i: inception_score(logits[i])),
         "clip": (float(cosines.mean()), lambda i: float(cosines[i].mean())),
         "named": (float(named.mean()), lambda i: float(named[i].mean())),

@@ -17,7 +17,7 @@ from randcond.jobs.errors import UserError
 from randcond.jobs.stage import device
 from randcond.scores.evaluator import Evaluator
 from randcond.scores.inception import fid_features, logits
-from randcond.scores.metrics import FidToReference, error95, fid, kid
+from randcond.scores.metrics import FidToReference, error95, fid, kid, kid_in_parts
 
 KINDS = 1
 MODES = {"fid": "legacy_pytorch", "fid_clean": "clean"}
@@ -117,12 +117,11 @@ def _metrics(
     count = min(len(samples["clip"]), *(len(values) for values in reference.values()))
     if count < 2:
         raise UserError(f"scores need at least 2 images of every split, not {count}")
-    few = min(count, 1000)
     statistics: dict[str, tuple[float, Callable[[np.ndarray], float]]] = {}
     for name in MODES:
         statistics[name] = (fid(samples[name], reference[name]), _fid_of(samples[name], reference[name]))
     real, drawn = reference["fid"], samples["fid"]
-    statistics["kid"] = (kid(drawn, real, seed), lambda i: kid(drawn[i], real, seed, round(count / few), few))
+    statistics["kid"] = (kid(drawn, real, seed), lambda i: kid_in_parts(drawn[i], real, seed))
     statistics["is"] = (inception_score(samples["logits"]), lambda i: inception_score(samples["logits"][i]))
     statistics["clip"] = (float(samples["clip"].mean()), lambda i: float(samples["clip"][i].mean()))
     scores = {}

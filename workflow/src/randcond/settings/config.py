@@ -100,9 +100,13 @@ class Config(Section):
         shipped = self.teacher in [parts["teacher"] for parts in _SHIPPED.values()]
         if shipped and self.model_card.license is None:
             return self.model_card.model_copy(update={"license": "cc-by-sa-4.0"})
-        if self.teacher_folder != self.teacher and self.model_card.base_model is None:
-            return self.model_card.model_copy(update={"base_model": self.teacher})
         return self.model_card
+
+    @property
+    def teacher_name(self) -> str:
+        """What a card calls the teacher: its name on the hub, else its path, from outside the project the last part."""
+        outside = Path(self.teacher).is_absolute() or ".." in Path(self.teacher).parts
+        return self.model_card.base_model or (Path(self.teacher).name if outside else self.teacher)
 
     def seeds_of(self, name: str) -> list[int]:
         """The seeds that a run is trained with, or that what is made of one is made with."""

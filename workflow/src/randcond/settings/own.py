@@ -32,15 +32,16 @@ def check_own(config: Config, experiments: Experiments) -> None:
         return
     _check_texts(config, asking_for_pool(config, experiments))
     check_teacher(Path(config.teacher), config.layout)
-    fetched = config.evaluator.startswith(_FETCHED) and not Path(config.evaluator).exists()
     described = ("open_clip_config.json", "torchvision.json")
-    if not fetched and not any(Path(config.evaluator, name).is_file() for name in described):
+    if not _is_to_come(config.evaluator) and not any(Path(config.evaluator, name).is_file() for name in described):
         raise UserError(
             f"config: evaluator: {config.evaluator}: neither {' nor '.join(described)} in it; name a CLIP's"
             " folder, or that of one of torchvision's classifiers"
         )
     if config.inception is not None:
         raise UserError("config: inception: the own world is scored by its evaluator alone; leave it out")
+    if config.prompts.benchmark is not None:
+        raise UserError("config: prompts.benchmark: the own world is scored on all its prompts; leave it out")
     if config.prompts.pool is not None:
         raise UserError("config: prompts.pool: the own world's pool is all texts that are not rendered; leave it out")
     for name, run in experiments.runs.items():
@@ -57,6 +58,11 @@ def check_own(config: Config, experiments: Experiments) -> None:
     _check_splits(config, experiments)
 
 
+def _is_to_come(folder: str) -> bool:
+    """Whether it is one of the assets, and not fetched yet."""
+    return folder.startswith(_FETCHED) and not Path(folder).exists()
+
+
 def asking_for_pool(config: Config, experiments: Experiments) -> list[str]:
     """The runs that are trained, be it for what is made of their students, and want the pool's texts beside D's."""
     scored = [name for name in (*experiments.runs, *experiments.more) if not config.only or name in config.only]
@@ -69,16 +75,18 @@ def _check_splits(config: Config, experiments: Experiments) -> None:
     shown = [(f"tables.{name}", split) for name, one in experiments.tables.items() for split in one.splits]
     shown += [(f"series.{name}", one.split) for name, one in experiments.series.items()]
     shown += [("grids", one.split) for one in experiments.grids]
-    needs = {"seen": "held_out", "unseen": "held_out", "coco30k": "benchmark"}
+    apart = ("seen", "unseen")
     for where, split in shown:
-        if split == "all" or (split in needs and getattr(config.prompts, needs[split])):
+        if split == "all" or (split in apart and config.prompts.held_out):
             continue
-        way = f"set prompts.{needs[split]} or " if split in needs else ""
+        way = "set prompts.held_out or " if split in apart else ""
         raise UserError(f"{config.experiments}: {where}: the own world scores no {split} here; {way}leave it out")
 
 
 def _check_student(config: Config, name: str, student: str) -> None:
     """Whether a student can be made of the teacher's kind of denoiser; a layout that is to be fetched is a UNet's."""
+    if _is_to_come(config.teacher):
+        return
     described = Path(config.layout or config.teacher)
     transformer = described.exists() and family_of(described).denoiser == "transformer"
     known = TRANSFORMER_STUDENTS if transformer else UNET_STUDENTS
@@ -132,7 +140,7 @@ def check_teacher(path: Path, layout: str | None = None) -> None:
 
     Args:
         path: The teacher.
-        layout: For one file, the folder of what it was fine-tuned from; one that is fetched need not be there yet.
+        layout: For one file, the folder of what it was fine-tuned from. What is fetched need not be there yet.
     """
     where = f"config: teacher: {path}"
     if path.suffix in _PICKLES:
@@ -144,10 +152,9 @@ def check_teacher(path: Path, layout: str | None = None) -> None:
                 "config: teacher_layout: name the diffusers folder of the model that the teacher was fine-tuned from;"
                 f" of Stable Diffusion 1.x it is {_FETCHED}stable-diffusion-v1-4-layout"
             )
-        if layout.startswith(_FETCHED) and not Path(layout).exists():
-            return
-        _check_folder(Path(layout), f"config: teacher_layout: {layout}", weights=False)
-    else:
+        if not _is_to_come(layout):
+            _check_folder(Path(layout), f"config: teacher_layout: {layout}", weights=False)
+    elif not _is_to_come(str(path)):
         _check_folder(path, where, weights=True)
 
 
@@ -163,7 +170,10 @@ def _check_file(path: Path, where: str) -> None:
     if any("lora" in name for name in names):
         raise UserError(f"{where}: a LoRA; load it into its model, fuse it and save the pipeline as a folder")
     if any(name.startswith("conditioner.embedders.1.") for name in names):
-        raise UserError(f"{where}: an SDXL in one file; load it by diffusers' from_single_file and save it as a folder")
+        of_v = ", its scheduler with prediction_type='v_prediction'" if "v_pred" in names else ""
+        raise UserError(
+            f"{where}: an SDXL in one file; load it by diffusers' from_single_file and save it as a folder{of_v}"
+        )
     for part, prefix in _SINGLE_FILE.items():
         if not any(name.startswith(prefix) for name in names):
             raise UserError(

@@ -238,4 +238,4 @@ class ModelCard(Section):
     license_link: OneLine | None = None
     """Where that licence stands."""
     base_model: OneLine | None = None
-    """The teacher's name on the hub; none: its folder."""
+    """The teacher's name on the hub; none: a card tells its path, from outside the project the last part of it."""

@@ -26,6 +26,7 @@ transformers_logging.set_verbosity_error()
 
 
 _BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)  # what diffusers raises of files
+_LARGE = 512  # pixels of a side from which images are decoded one at a time: a batch's activations take tens of GB
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # by the setting's name
 
 
@@ -82,6 +83,8 @@ def load_pipeline(
         ) from None
     pipeline = kind.prepare(pipeline)
     pipeline.set_progress_bar_config(disable=True)
+    if image_size(pipeline) >= _LARGE:
+        pipeline.vae.enable_slicing()
     if not own_scheduler:
         try:
             pipeline.scheduler = process_of(pipeline.scheduler).sampler()

@@ -227,6 +227,8 @@ class _Run:
 
     def stop(self, signal: str) -> NoReturn:
         """Save the state and end."""
+        if self._accelerator.num_processes > 1:  # each has the losses of its rows; one writes, and all go on from that
+            self._recent = [self._accelerator.reduce(losses, "mean") for losses in self._recent]
         if self._keeper is not None:
             self._keeper.save(self._state())
         self._accelerator.wait_for_everyone()  # the launcher ends all processes soon after the first

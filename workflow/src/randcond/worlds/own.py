@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from randcond.jobs.errors import UserError
-from randcond.jobs.progress import log
 from randcond.jobs.seeding import numpy_generator
 from randcond.worlds.lines import clean
 
@@ -61,12 +60,12 @@ def choose(
     Texts with held-out words are in the pool alone, so that they are not even rendered.
 
     Args:
-        settings: ``count``, ``held_out``, ``seed`` and the number of the ``draw``.
+        settings: ``count``, ``held_out``, ``seed``, the ``draw``'s number, and whether runs want a pool, ``pooled``.
         evaluation: The evaluation prompts.
         sources: ``own``, the file of texts.
 
     Raises:
-        UserError: If the file cannot be used or holds too few texts.
+        UserError: If the file cannot be used or holds too few texts, be it for the pool.
     """
     held = set(evaluation["text"])
     rest = [text for text in _texts(sources) if text not in held]
@@ -79,8 +78,11 @@ def choose(
     order = numpy_generator(settings["seed"], 1, settings["draw"]).permutation(len(drawable))
     drawn = [drawable[i] for i in order[: settings["count"]]]
     pool = sorted(set(rest) - set(drawn))
-    if not pool:  # a word in time; which runs there are is none of this stage's settings
-        log.warning("the text pool is empty: no run with pool among its texts can be trained; lower prompts.count")
+    if settings["pooled"] and not pool:
+        raise UserError(
+            f"prompts.count: {sources['own']} has no text left for the pool; lower it, or leave pool out of"
+            " the runs' texts"
+        )
     return _frame(drawn, settings["held_out"]), pool
 
 
