@@ -10,11 +10,15 @@ from tiny_pipelines import every_family, student_of
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.yaml_file import read_yaml
+from randcond.method.student import build_student
 from randcond.planning import operations
+from randcond.scores.check import check_students
 from randcond.settings.config import Config, check_config
 from randcond.settings.experiments import load_experiments
 from randcond.settings.own import check_own, check_teacher
+from randcond.students.distil import save_pipeline
 from randcond.teachers.families import denoiser_folder
+from randcond.teachers.pipelines import load_pipeline
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,6 +102,25 @@ def test_a_teacher_that_is_to_be_fetched_may_be_to_come(tmp_path: Path, monkeypa
     check_own(config, load_experiments(runs))
     with pytest.raises(UserError, match="no such folder"):
         check_own(own_config(teacher="results/other/stable-diffusion-3-medium"), load_experiments(runs))
+
+
+@every_family
+def test_students_are_laid_out_before_anything_is_rendered(pipeline_folder: Path) -> None:
+    check_students(pipeline_folder, [student_of(pipeline_folder), student_of(pipeline_folder, narrow=True)])
+    wrong = "half-depth" if student_of(pipeline_folder).startswith("b-") else "b-base"
+    with pytest.raises(UserError, match=f"student: {wrong} is made of a"):
+        check_students(pipeline_folder, [student_of(pipeline_folder), wrong])
+
+
+def test_a_student_of_another_layout_or_no_smaller_is_refused_before_anything_is_rendered(
+    pipeline_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="ssd-1b"):
+        check_students(pipeline_folder, ["b-base", "ssd-1b"])
+    pipeline = load_pipeline(pipeline_folder)
+    save_pipeline(pipeline, build_student(pipeline.unet, "b-base", "copied"), tmp_path / "small")
+    with pytest.raises(UserError, match="student: b-base of this teacher has .* name a smaller one"):
+        check_students(tmp_path / "small", ["b-base"])
 
 
 def test_a_pickle_is_no_teacher(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from randcond.settings.workflow import asks_writer, without_idle_writer
 ASSETS = read_assets(Path("config/assets.yaml"))
 # the language model is left out where nothing asks it
 # nor a layout beside a folder, which describes itself
-ASKING = CONFIG.model_dump() | {"teacher_layout": CONFIG.layout}, [EXPERIMENTS.runs[run].model_dump() for run in RUNS]
+ASKING = CONFIG.model_dump() | {"teacher_layout": CONFIG.layout}, [
+    EXPERIMENTS.runs[run].model_dump() for run in RUNS
+]
 NO_LLM = CONFIG.prompts.llm.writer or not asks_writer(*ASKING)
 NEEDED = [
     f"results/assets/{name}" for name in needed(ASSETS, without_idle_writer(*ASKING))

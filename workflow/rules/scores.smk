@@ -2,7 +2,7 @@ include: "functions/scores.smk"
 
 
 rule check_evaluators:
-    """Before anything is rendered: the models that will score load, and give finite numbers."""
+    """Before anything is rendered: the models that will score load, and one's own teacher has such students."""
     input:
         code=code("scores.check", f"scores.{CONFIG.world}"),
         evaluator=EVALUATORS,
@@ -13,9 +13,10 @@ rule check_evaluators:
         f"{OUT}/logs/check_evaluators.log",
     params:
         world=CONFIG.world,
+        students=students_option(),
     shell:
         "python -m randcond.jobs.launch --gpus 0 randcond.scores.check --world {params.world:q} --evaluator {input.evaluator:q}"
-        " --output {output:q} --log {log:q}"
+        " {params.students:q} --output {output:q} --log {log:q}"
 
 
 rule reference:

@@ -19,6 +19,12 @@ def score_settings(wildcards):
     )
 
 
+def students_option():
+    """The students that are asked of one's own teacher; those of other worlds' are known."""
+    names = sorted({EXPERIMENTS.runs[run].student for run in RUNS})
+    return ["--students", *names] if CONFIG.world == "own" else []
+
+
 def reference_images():
     """What samples are held against: real images, or in one's own world the teacher's from other noise and from the same."""
     if CONFIG.world != "own":

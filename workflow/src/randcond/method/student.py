@@ -74,6 +74,14 @@ def build_student(
     return built
 
 
+def check_smaller(student: nn.Module, name: str, teacher: nn.Module) -> None:
+    """Raise :class:`UserError` if a student is no smaller than the teacher, as that may be a student itself."""
+    if (size := count_parameters(student)) >= (whole := count_parameters(teacher)):
+        raise UserError(
+            f"student: {name} of this teacher has {size:,} parameters, the teacher {whole:,}; name a smaller one"
+        )
+
+
 def copy_weights(teacher: Any, student: Any, rules: Rules) -> None:
     """Give every layer of a student with fewer of them the teacher's layer it stands for.
 

@@ -1,4 +1,4 @@
-"""Before anything expensive: do the models that will score the samples load, and give finite numbers?"""
+"""Before anything expensive: do the models that will score load and give finite numbers, can the students be made?"""
 
 import argparse
 import tempfile
@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 
 from randcond.jobs.errors import UserError
-from randcond.jobs.files import write_json
+from randcond.jobs.files import read_json, write_json
 from randcond.jobs.stage import run_stage, set_threads
+from randcond.method.student import build_student, check_smaller
 from randcond.scores.world import load_scores
+from randcond.teachers.families import denoiser_folder, family_of
+from randcond.teachers.pipelines import teacher_type
 
 COUNT = 4  # images of noise, and their prompts
 
@@ -40,8 +44,24 @@ def check(world: str, evaluators: list[Path]) -> None:
             raise UserError(f"{evaluators[0]}: its {name} of noise are not finite numbers; fetch it again")
 
 
+def check_students(teacher: Path, names: list[str]) -> None:
+    """Lay students of the teacher out without a weight.
+
+    Raises:
+        UserError: Naming the student that cannot be made of it, or is no smaller.
+    """
+    kind = teacher_type(family_of(teacher))
+    config = read_json(denoiser_folder(teacher) / "config.json")
+    with torch.device("meta"):
+        denoiser = kind.denoiser_type.from_config(config)
+        for name in names:
+            check_smaller(build_student(denoiser, name, "random"), name, denoiser)
+
+
 def _main(arguments: argparse.Namespace) -> None:
     set_threads(arguments.threads)
+    if arguments.students:
+        check_students(arguments.evaluator[-1], arguments.students)
     check(arguments.world, arguments.evaluator)
     write_json(arguments.output, {"loads": True})
 
@@ -50,6 +70,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--world", required=True)
     parser.add_argument("--evaluator", type=Path, nargs="+", required=True)
+    parser.add_argument("--students", nargs="*", default=[], help="of one's own teacher, the last of the evaluators")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True)
     run_stage(_main, parser)

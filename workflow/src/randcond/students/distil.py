@@ -25,7 +25,7 @@ from randcond.method.conditioning import TRAIN_TIMESTEPS, probability
 from randcond.method.curve import Sensitivity
 from randcond.method.losses import DistillationLoss
 from randcond.method.noise_level import share_of
-from randcond.method.student import build_student, count_parameters, feature_pairs
+from randcond.method.student import build_student, check_smaller, count_parameters, feature_pairs
 from randcond.method.trajectories import Trajectories
 from randcond.students.data import Pairs, load_data
 from randcond.students.importance import importance
@@ -140,11 +140,7 @@ def student_and_loss(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         student = build_student(teacher.denoiser, run["student"], run["init"], important)
-        if (size := count_parameters(student)) >= (whole := count_parameters(teacher.denoiser)):
-            raise UserError(
-                f"student: {run['student']} of this teacher has {size:,} parameters, the teacher {whole:,};"
-                " name a smaller one"
-            )
+        check_smaller(student, run["student"], teacher.denoiser)
         names = feature_pairs(teacher.denoiser, student, run["student"], run["features"])
         denoise, relative = run["images"] != "rendered", run["relative_features"]
         loss = DistillationLoss(teacher, student.train(), names, denoise, relative)
