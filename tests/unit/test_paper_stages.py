@@ -165,7 +165,7 @@ def test_a_model_in_one_file_is_read_by_the_fetched_layout(run: Run, tmp_path: P
 
 def test_what_will_score_is_looked_at_before_anything_expensive(run: Run) -> None:
     output = run.folder / "evaluators.json"
-    run.call(check._main, {}, world="paper", evaluator=run.evaluators, output=output)
+    run.call(check._main, {}, world="paper", evaluator=run.evaluators, students=[], output=output)
     assert json.loads(output.read_text()) == {"loads": True}
     weights = run.evaluators[0] / "open_clip_pytorch_model.bin"
     kept = weights.read_bytes()
