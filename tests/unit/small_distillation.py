@@ -22,13 +22,18 @@ from randcond.worlds.emoji import choose, evaluation
 N = 12
 
 
-def small_distillation(folder: Path, pipeline_folder: Path) -> argparse.Namespace:
-    """Of 7 steps on 12 pairs, half of them a micro-batch; what it reads is written into the folder."""
+def write_data(folder: Path) -> None:
+    """Captions, a pool and latents of the first :data:`N` captions."""
     captions, pool = choose({"count": 20, "seed": 0, "draw": 0}, evaluation({"evaluation": 10, "seed": 0}))
     write_prompts(folder / "captions.parquet", captions)
     write_pool(folder / "pool.arrow", pool)
     latents = torch.randn(N, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     write_tensors(folder / "0.safetensors", {"latents": latents, "rows": torch.arange(N)})
+
+
+def small_distillation(folder: Path, pipeline_folder: Path) -> argparse.Namespace:
+    """Of 7 steps on 12 pairs, half of a batch a micro-batch; what it reads is written into the folder."""
+    write_data(folder)
     recipe = Config().distillation.recipe("copied") | {"batch": 4}
     run = {"student": student_of(pipeline_folder), "init": "copied", "features": "blocks", "relative_features": False}
     run |= {"prompts": "captions", "rows": "all", "size": None, "images": "real", "texts": ["pool"]}

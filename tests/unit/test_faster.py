@@ -11,6 +11,7 @@ import diffusers
 import pytest
 import torch
 from diffusers import DDIMScheduler, LCMScheduler
+from small_distillation import N, write_data
 from tiny_pipelines import every_family
 
 from randcond.faster import distil as stage
@@ -19,24 +20,15 @@ from randcond.jobs.errors import UserError
 from randcond.jobs.tensors import write_tensors
 from randcond.method.conditioning import probability
 from randcond.method.consistency import Phases
-from randcond.prompts.pool import write_pool
-from randcond.prompts.table import write_prompts
 from randcond.settings.config import Config
 from randcond.students.data import load_data
 from randcond.teachers.pipelines import draw_latents, load_pipeline, teacher_of
 from randcond.teachers.teacher import Teacher, denoiser_of
-from randcond.worlds.emoji import choose, evaluation
-
-N = 12
 
 
 @pytest.fixture
 def arguments(tmp_path: Path, pipeline_folder: Path) -> argparse.Namespace:
-    captions, pool = choose({"count": 20, "seed": 0, "draw": 0}, evaluation({"evaluation": 10, "seed": 0}))
-    write_prompts(tmp_path / "captions.parquet", captions)
-    write_pool(tmp_path / "pool.arrow", pool)
-    latents = torch.randn(N, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    write_tensors(tmp_path / "0.safetensors", {"latents": latents, "rows": torch.arange(N)})
+    write_data(tmp_path)
     recipe = Config().distillation.recipe("faster") | {"batch": 4}
     run = {"rows": "all", "size": None, "texts": ["pool"], "trajectories": None}
     run["random_conditioning"] = {"kind": "linear"}

@@ -2,8 +2,7 @@ from randcond.assets.listing import needed, read_assets
 from randcond.settings.workflow import asks_writer, without_idle_writer
 
 ASSETS = read_assets(Path("config/assets.yaml"))
-# the language model is left out where nothing asks it
-# nor a layout beside a folder, which describes itself
+# left out are the language model where nothing asks it, and a layout beside a folder, which describes itself
 ASKING = CONFIG.model_dump() | {"teacher_layout": CONFIG.layout}, [
     EXPERIMENTS.runs[run].model_dump() for run in RUNS
 ]

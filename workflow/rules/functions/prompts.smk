@@ -5,9 +5,8 @@ from randcond.settings.own import asking_for_pool
 def prompt_settings(wildcards):
     """Of a draw."""
     asked = {"count", "pool", "max_characters", "expected", "held_out", "seed"}
-    own = (
-        CONFIG.world == "own"
-    )  # how many texts it has is not known before they are read
+    # how many texts one's own world has is not known before they are read
+    own = CONFIG.world == "own"
     return settings(
         world=CONFIG.world,
         draw=int(wildcards.draw),
