@@ -4,7 +4,8 @@
 
 The number belongs to the job's resources, not to its settings: results do not depend on it. Without GPUs the stage runs
 here, on the CPU, whatever the machine has; on one it runs here too; on several ``accelerate launch`` starts a process
-for each, if the stage is a training. Any other takes the first.
+for each, if the stage is a training. Any other takes the first. Of a machine that has more the job takes those that no
+other job has (:mod:`randcond.jobs.gpus`).
 """
 
 import os
@@ -12,6 +13,7 @@ import runpy
 import sys
 
 from randcond.jobs.errors import UserError, one_line
+from randcond.jobs.gpus import deal, visible
 
 TRAININGS = ("randcond.students.distil", "randcond.faster.distil")  # what knows how to share its work
 
@@ -32,16 +34,20 @@ def _main(arguments: list[str]) -> None:
         raise UserError("launch: expected --gpus NUMBER MODULE OPTIONS...")
     asked, module, options = int(arguments[1]), arguments[2], arguments[3:]
     gpus = asked or _of_slurm()
+    start = command(gpus, module, options)
     if gpus == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     elif (found := _found()) < gpus:
         there = found or "none"
         mend = f"set gpus to {found}" if asked else "unset SLURM_STEP_GPUS to stay on the CPU"
         raise UserError(f"gpus: the job was given {gpus}, but torch finds {there}; {mend} or check the driver")
-    if several := command(gpus, module, options):
-        # asked to stop, its processes are given this many seconds to save their state; 30 are too few
+    elif found > gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(deal(visible(found), gpus))
+        start = start or [sys.executable, "-m", module, *options]  # this process may have met the others already
+    if start:
+        # asked to stop, accelerate's processes are given this many seconds to save their state; 30 are too few
         os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")
-        os.execv(several[0], several)
+        os.execv(start[0], start)
     sys.argv = [module, *options]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
