@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tiny_pipelines import every_family, student_of
 
+from randcond.assets.listing import needed, read_assets
 from randcond.jobs.errors import UserError
 from randcond.jobs.yaml_file import read_yaml
 from randcond.method.student import build_student
@@ -86,6 +87,13 @@ def test_a_folder_is_judged_as_itself_whatever_layout_is_named(
     check_own(config, experiments)
     found, itself = operations.models_of(config), operations.of_folder(folder)
     assert found.parameters("unet") == itself.parameters("unet") < 1e6
+    # nor is it fetched; beside one file it is
+    assets, one_file = (
+        read_assets(Path("config/assets.yaml")),
+        own_config(teacher="t.safetensors", teacher_layout=LAYOUT),
+    )
+    asked = [needed(assets, {"teacher_layout": each.layout}) for each in (config, one_file)]
+    assert asked == [[], [Path(LAYOUT).name]]
     for file in denoiser_folder(folder).glob("*.safetensors"):
         file.rename(file.with_suffix(".bin"))
     with pytest.raises(UserError, match="has no safetensors weights"):

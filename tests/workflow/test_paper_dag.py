@@ -111,10 +111,11 @@ def test_the_two_snakefiles_are_one_workflow(checkout: Checkout, smoke: str) -> 
     assert jobs(dry_run(checkout, "-s", "workflow/Snakefile", "--configfile", "config/smoke.yaml")) == jobs(smoke)
 
 
-def test_what_scoring_needs_is_read_before_anything_is_rendered(paper: str) -> None:
-    renders = re.findall(r"^rule render:\n    input: (.+)$", paper, re.MULTILINE)
-    assert len(renders) == JOBS["render"]
-    for inputs in renders:
+@pytest.mark.parametrize("rule", ["render", "sample", "llm_prompts"])
+def test_what_scoring_needs_is_read_before_anything_is_made_at_length(paper: str, rule: str) -> None:
+    jobs = re.findall(rf"^rule {rule}:\n    input: (.+)$", paper, re.MULTILINE)
+    assert len(jobs) == JOBS[rule]
+    for inputs in jobs:
         assert {"results/paper/scores/evaluators.json", "results/paper/samples/real.zip"} <= set(inputs.split(", "))
 
 
