@@ -148,7 +148,7 @@ def _flow() -> torch.nn.Module:
         }
 
     latents = torch.stack([normal((4, 8, 8), 9, i) for i in range(8)])
-    transformer = build_transformer(8, 4, 64, 32, blocks=2, heads=2)
+    transformer = build_transformer(8, 4, 64, 32, blocks=2, heads=2, patch=2)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
     return FlowProblem(transformer, latents, torch.arange(8)[:, None], captions, encode, scheduler, BATCH, 4)
 

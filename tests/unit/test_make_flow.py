@@ -29,7 +29,7 @@ def pipeline() -> StableDiffusion3Pipeline:
 
 def test_the_transformer_fits_the_worlds_latents_and_texts(pipeline: StableDiffusion3Pipeline) -> None:
     config = pipeline.transformer.config
-    assert (config["sample_size"], config["in_channels"], config["patch_size"]) == (16, 6, 2)
+    assert (config["sample_size"], config["in_channels"], config["patch_size"]) == (16, 6, 1)
     assert (config["joint_attention_dim"], config["pooled_projection_dim"]) == (256, 256)
     conditions = flow.encoding(pipeline)(TEXTS)
     # without T5 its tokens are zeros, as many as the tokenizers' own

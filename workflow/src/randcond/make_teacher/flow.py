@@ -17,9 +17,9 @@ _ENCODERS = 2  # SD3's CLIPs; the world's only one stands for both
 
 
 def build_transformer(
-    latent_size: int, channels: int, text_width: int, pooled_width: int, blocks: int = 8, heads: int = 4
+    latent_size: int, channels: int, text_width: int, pooled_width: int, blocks: int = 8, heads: int = 4, patch: int = 1
 ) -> SD3Transformer2DModel:
-    """SD3.5's layout, patches of 2 and norms of queries and keys, at 1/12 of medium's width with a third of its blocks.
+    """SD3.5's layout, with norms of queries and keys, at 1/12 of medium's width with a third of its blocks.
 
     Args:
         latent_size: Side of the latents.
@@ -28,10 +28,11 @@ def build_transformer(
         pooled_width: Of a pooled text, of all encoders together.
         blocks: Joint blocks, the first half with SD3.5's second attention.
         heads: Attention heads of 32.
+        patch: Side of what becomes a token. SD3's is 2, which of latents as small as a miniature's leaves 16 tokens.
     """
     return SD3Transformer2DModel(
         sample_size=latent_size,
-        patch_size=2,
+        patch_size=patch,
         in_channels=channels,
         out_channels=channels,
         num_layers=blocks,
