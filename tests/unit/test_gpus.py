@@ -1,4 +1,4 @@
-"""Jobs of one machine take different GPUs, while they live. None is needed: those are names and locked files."""
+"""Jobs of one machine take different GPUs for as long as they live. No GPU is needed: names and locked files do."""
 
 import os
 import subprocess
@@ -65,9 +65,9 @@ def test_a_stage_starts_with_what_it_was_dealt(monkeypatch: pytest.MonkeyPatch, 
 def test_one_that_was_given_all_there_are_starts_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
     monkeypatch.setattr(launch, "_found", lambda: 1)
+    monkeypatch.setattr("os.execv", lambda *_: pytest.fail("was started anew"))
     monkeypatch.setattr("runpy.run_module", lambda module, **_: ran.append(module))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     launch._main(["--gpus", "1", "randcond.samples.draw"])
     assert ran == ["randcond.samples.draw"]
-    assert deal(["3"], 1) == ["3"]
-    assert deal(["3", "4"], 1) == ["4"]
+    assert deal(["3", "4"], 1) == ["3"]  # nothing was locked
