@@ -85,7 +85,7 @@ def nested(path: tuple[str, ...], value: object) -> dict:
 SETTINGS = leaves(Config().model_dump())
 PATHS = {"teacher", "evaluator", "experiments", "claims"}
 FILES = {".".join(path) for path in SETTINGS if path[0] in ("sources", "inception", "teacher_layout")}
-FILES.add("make_teacher.autoencoder_of")
+FILES.add("make_teacher.parts_of")
 ABSENT = {"prompts.benchmark", "prompts.llm.writer", "prompts.pool", "calibration", "sampling.resize"}
 ABSENT |= {"model_card.license", "model_card.license_name", "model_card.license_link", "model_card.base_model"}
 ABSENT.add("prompts.description")

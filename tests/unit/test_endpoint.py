@@ -14,7 +14,7 @@ from randcond.settings.fields import validated
 from randcond.settings.large import Endpoint
 
 KEY = "sk-very-secret"
-SETTINGS = SimpleNamespace(count=100, examples=4, temperature=0.9, top_p=0.95)
+SETTINGS = SimpleNamespace(count=100, max_rounds=400, examples=4, temperature=0.9, top_p=0.95)
 
 
 @pytest.fixture
@@ -106,6 +106,46 @@ def test_refusals_are_one_line_without_the_key(service: Server, reply: Answer, n
     assert KEY[:4] not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(service.asked) == 1  # neither tried again nor followed elsewhere with the key
+
+
+def test_an_answer_that_is_withheld_is_an_empty_one(service: Server) -> None:
+    said = json.dumps({"error": {"message": "x" * 500, "code": "content_filter"}})
+    null = Answer(body=json.dumps({"choices": [{"message": {"content": None}}]}))
+    service.answers = [Answer(400, {}, said), null, answer("a cat"), *[null] * 10]
+    write = writer(service, [])
+    assert [write("- a dog\n", [], round_) for round_ in range(3)] == [[], [], ["a cat"]]
+    assert [write("- a dog\n", [], round_) for round_ in range(3, 12)] == [[]] * 9
+    with pytest.raises(UserError, match="10 answers after one another were empty"):
+        write("- a dog\n", [], 12)
+
+
+def test_topics_are_taken_off_the_answers(service: Server) -> None:
+    service.answers = [answer("- tiger: a tiger on red", "a cat")]
+    assert writer(service, [])("- dog: a dog\n", ["tiger"], 0) == [" a tiger on red", "a cat"]
+
+
+def test_no_more_is_spent_than_allowed(service: Server) -> None:
+    """By what the service says that it read and wrote; what it asks beyond the estimate is not known before."""
+    used = {"usage": {"prompt_tokens": 10, "completion_tokens": 1_000_000}}
+    service.answers = [Answer(body=json.dumps({"choices": [{"message": {"content": "a cat"}}]} | used))] * 3
+    write = writer(service, [], dollars_per_million_output=1.0, most_dollars=1.5)
+    assert write("- a dog\n", [], 0) == write("- a dog\n", [], 1) == ["a cat"]
+    with pytest.raises(UserError, match=r"most_dollars: 2\.00 dollars are spent"):
+        write("- a dog\n", [], 2)
+    assert len(service.asked) == 2
+
+
+def test_what_was_spent_before_counts(service: Server) -> None:
+    dear = endpoint(service, dollars_per_million_output=2000.0, most_dollars=7.5)  # 0.25 dollars a request, 29 in all
+    endpoint_writer(dear, SETTINGS, 0, ["a dog"])
+    with pytest.raises(UserError, match=r"most_dollars: 7\.50 dollars are spent"):
+        endpoint_writer(dear, SETTINGS, 30, ["a dog"])("- a dog\n", [], 30)
+
+
+def test_as_many_requests_as_will_be_needed_are_allowed(service: Server) -> None:
+    few = SimpleNamespace(**vars(SETTINGS) | {"max_rounds": 28})
+    with pytest.raises(UserError, match=r"max_rounds: about 29 requests of 5 lines .* more than the 28 allowed"):
+        endpoint_writer(endpoint(service), few, 0, ["a dog"])
 
 
 def test_the_price_comes_first(service: Server) -> None:

@@ -14,23 +14,23 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import read_json
-from randcond.prompts import llm, smollm2
+from randcond.prompts import llm, local_model, smollm2, writing
 from randcond.prompts.table import read_prompts, write_prompts
-from randcond.worlds import artists, emoji
+from randcond.worlds import artists, emoji, own
 
 TEXTS = [caption.text for caption in emoji.captions()]
 HELD_OUT = {TEXTS[3000]}
 WORDS = {word for text in TEXTS for word in text.replace(",", " ").split()}
 
 
-def settings(**changes: int) -> llm.Settings:
+def settings(**changes: int) -> writing.Settings:
     values = dict(count=5, batch=2, examples=3, new_tokens=8, temperature=1.0, top_p=0.9, max_rounds=4, seed=0)
-    return llm.Settings(**values | dict(threads=1) | changes)
+    return writing.Settings(**values | dict(threads=1) | changes)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def lines_of(prompt: str, topics: list[str], round_: int) -> list[str]:
 
 
 def test_keeps_what_is_new_and_counts_the_rest() -> None:
-    texts, summary = llm.write_captions(settings(), emoji, TEXTS[:50], HELD_OUT, lines_of, [], lambda _: None)
+    texts, summary = writing.write_captions(settings(), emoji, TEXTS[:50], HELD_OUT, lines_of, [], lambda _: None)
     assert texts == [TEXTS[i] for i in (1000, 2000, 1001, 2001, 1002)]
     assert summary["accepted"] == 5
     assert summary["rejected"] | {"length": 0} == {
@@ -83,14 +83,14 @@ def test_keeps_what_is_new_and_counts_the_rest() -> None:
     }  # fmt: skip
     assert summary["asked"] == 5 + sum(summary["rejected"].values())
     assert summary["acceptance_rate"] == pytest.approx(5 / summary["asked"])
-    table = llm.prompts_table(emoji, texts)
+    table = writing.prompts_table(emoji, texts)
     assert [split == "unseen" for split in table["split"]] == [
         emoji.concepts()[emoji.parse(text).concept] for text in texts
     ]
 
 
 def test_resumed_equals_uninterrupted() -> None:
-    straight = llm.write_captions(settings(), emoji, TEXTS[:50], HELD_OUT, lines_of, [], lambda _: None)
+    straight = writing.write_captions(settings(), emoji, TEXTS[:50], HELD_OUT, lines_of, [], lambda _: None)
     kept: list[list[str]] = []
 
     def killed(prompt: str, topics: list[str], round_: int) -> list[str]:
@@ -99,12 +99,12 @@ def test_resumed_equals_uninterrupted() -> None:
         return lines_of(prompt, topics, round_)
 
     with pytest.raises(KeyboardInterrupt):
-        llm.write_captions(
+        writing.write_captions(
             settings(), emoji, TEXTS[:50], HELD_OUT, killed, [], lambda rounds: kept.__setitem__(slice(None), rounds)
         )
     assert len(kept) == 2
     asked: list[int] = []
-    resumed = llm.write_captions(
+    resumed = writing.write_captions(
         settings(),
         emoji,
         TEXTS[:50],
@@ -117,11 +117,32 @@ def test_resumed_equals_uninterrupted() -> None:
     assert asked == [2]
 
 
+def test_texts_are_left_out_as_lines_are_cleaned() -> None:
+    def write(prompt: str, topics: list[str], round_: int) -> list[str]:
+        return ["- A dog, on a hill.", "A red CUP", f"a cup of kind {round_}"]
+
+    wanted = settings(count=2, examples=1, max_rounds=2)
+    texts, summary = writing.write_captions(
+        wanted, own, ["A red cup."], {"A Dog,  on a hill."}, write, [], lambda _: None
+    )
+    assert texts == ["a cup of kind 0", "a cup of kind 1"]
+    assert (summary["rejected"]["held out"], summary["rejected"]["copied"]) == (2, 2)
+
+
+def test_a_model_that_writes_no_caption_is_not_asked_for_all_rounds() -> None:
+    asked: list[int] = []
+    with pytest.raises(UserError, match=r"20 rounds brought no caption \(20 length\)"):
+        writing.write_captions(
+            settings(max_rounds=400), own, TEXTS[:50], (), lambda p, t, r: asked.append(r) or ["x"], [], lambda _: None
+        )
+    assert asked == list(range(20))
+
+
 def test_gives_up_naming_the_setting() -> None:
     with pytest.raises(UserError, match=r"max_rounds: 4 rounds gave 8 captions of the 500 wanted"):
-        llm.write_captions(settings(count=500), emoji, TEXTS[:50], HELD_OUT, lines_of, [], lambda _: None)
+        writing.write_captions(settings(count=500), emoji, TEXTS[:50], HELD_OUT, lines_of, [], lambda _: None)
     with pytest.raises(UserError, match="examples: 3 wanted"):
-        llm.write_captions(settings(), emoji, TEXTS[:2], HELD_OUT, lines_of, [], lambda _: None)
+        writing.write_captions(settings(), emoji, TEXTS[:2], HELD_OUT, lines_of, [], lambda _: None)
 
 
 def test_a_wheel_of_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,24 +176,50 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_transformers_folder_writes(model: Path, tmp_path: Path) -> None:
     wild = settings(batch=4, new_tokens=300, temperature=2.0, top_p=1.0)
-    written = [llm.load_writer(model, wild)("- a dog\n", [""] * 64, round_) for round_ in (0, 0, 1)]
+    written = [local_model.load_writer(model, wild)("- a dog\n", [""] * 64, round_) for round_ in (0, 0, 1)]
     assert written[0] == written[1] != written[2]
     assert written[0]
     with pytest.raises(UserError, match="not a language model"):
-        llm.load_writer(tmp_path, settings())
+        local_model.load_writer(tmp_path, settings())
+
+
+def test_special_tokens_are_no_text(model: Path, tmp_path: Path) -> None:
+    """A tokenizer that begins every text with a special token, and a model that would end its answer at once."""
+    folder = Path(shutil.copytree(model, tmp_path / "model"))
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>"})
+    begins = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)])
+    tokenizer.backend_tokenizer.post_processor = begins
+    tokenizer.save_pretrained(folder)
+    assert PreTrainedTokenizerFast.from_pretrained(folder)("a").input_ids[0] == tokenizer.bos_token_id
+    ends = LlamaForCausalLM.from_pretrained(folder)
+    ends.resize_token_embeddings(len(tokenizer))
+    ends.save_pretrained(folder)
+    with torch.no_grad():  # whatever came before, the end is what comes next
+        ends.model.norm.weight.zero_()
+        ends.lm_head = torch.nn.Linear(8, len(tokenizer))
+        ends.lm_head.bias.fill_(-100.0)[tokenizer.eos_token_id] = 100.0
+    tokens = local_model._sample(
+        *(ends, torch.tensor([[5, 6]]), [[7, 8]] * 4, torch.arange(len(tokenizer)) == 3, settings(), 0),
+        (tokenizer.eos_token_id, 3),
+    )
+    assert tokens.tolist() == [[7, 8, 3, 7, 8, 3, 7, 8]] * 2
+    lines = local_model.load_writer(folder, settings(batch=4, new_tokens=200))("- a dog\n", [""] * 64, 0)
+    assert lines
+    assert not any("<s>" in line or "</s>" in line for line in lines)
 
 
 def test_texts_are_written_from_a_description(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def load(model: Path, _: llm.Settings) -> llm.ContinueList:
+    def load(model: Path, _: writing.Settings) -> writing.ContinueList:
         def write(prompt: str, topics: list[str], round_: int) -> list[str]:
             asked.append(prompt)
             return [f"a cup of kind {round_}", "a red cup", f" two cups,  number {round_}", "word"]
 
         return write
 
-    monkeypatch.setattr(llm, "load_writer", load)
+    monkeypatch.setattr(local_model, "load_writer", load)
     given = {"heading": "Texts of cups.\n", "given": ["a red cup", "a blue cup", "a cup of tea"], "world": "own"}
     values = vars(settings(count=6, examples=3)) | {"writer": None} | given
     results = {name: tmp_path / name for name in ("prompts", "summary", "work")}
@@ -189,6 +236,37 @@ def test_texts_are_written_from_a_description(tmp_path: Path, monkeypatch: pytes
         assert heading == "Texts of cups."
         assert sorted(examples) == ["- a blue cup", "- a cup of tea", "- a red cup"]
     assert read_json(results["summary"])["rejected"]["copied"] == 3
+
+
+def test_paid_lines_are_kept_and_not_paid_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def writer(*_: object, done: int, **__: object) -> writing.ContinueList:
+        return lambda prompt, topics, round_: asked.append(round_) or [f"a cup of kind {round_}"]
+
+    monkeypatch.setattr(llm, "endpoint_writer", writer)
+
+    def write(temperature: float = 1.0, **changes: object) -> list[str]:
+        service = {"url": "http://x", "model": "m", "dollars_per_million_input": 1, "dollars_per_million_output": 1}
+        values = vars(settings(count=3, examples=1)) | {"given": ["a red cup"], "world": "own"}
+        values |= {"writer": {"endpoint": service | changes}, "temperature": temperature}
+        places = {name: tmp_path / name for name in ("prompts", "summary", "work")}
+        asked.clear()
+        llm.main(
+            argparse.Namespace(
+                command="write", settings=json.dumps(values), model=None, captions=None, evaluation=None, **places
+            )
+        )
+        return read_prompts(places["prompts"])["text"].tolist()
+
+    texts = write()
+    assert asked == [0, 1, 2]
+    assert write(most_dollars=3.0, dollars_per_million_input=2) == texts
+    assert asked == []
+    write(temperature=0.5)
+    assert asked == [0, 1, 2]
+    assert write() == texts
+    assert asked == []
 
 
 @pytest.mark.parametrize("world", [emoji, artists])
@@ -215,5 +293,5 @@ def test_a_folder_runs_no_code_of_its_own(
     (folder / name).write_text(json.dumps(values | {key: kind, "auto_map": of}))
     monkeypatch.setattr("builtins.input", lambda _: "y")  # the library would ask, and cannot tell who is there
     with suppress(UserError):
-        llm.load_writer(folder, settings())
+        local_model.load_writer(folder, settings())
     assert not ran.exists()

@@ -13,6 +13,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from torch import nn
 
 from randcond.make_teacher import clip, flow
+from randcond.make_teacher.__main__ import _load_text_encoder
 from randcond.make_teacher.autoencoder import build_autoencoder
 from randcond.teachers.pipelines import decode, draw_latents, load_pipeline
 from randcond.teachers.teacher import Conditions
@@ -128,3 +129,17 @@ def run(part: str, *options: str | Path, recipe: dict[str, float]) -> None:
     ]
     done = subprocess.run([*command, "--log", str(log)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@torch.no_grad()
+def test_a_text_encoder_without_projection_gives_its_last_state_as_pooled_text() -> None:
+    teacher = Path("workflow/assets/artists/teacher")
+    projected, tokenizer = _load_text_encoder(teacher, projected=True)
+    bare, _ = _load_text_encoder(teacher)
+    ids = tokenizer(["a red tiger", "a bus, 3D"], padding="max_length", return_tensors="pt").input_ids
+    given = projected(ids)
+    states = bare(ids).last_hidden_state
+    torch.testing.assert_close(given.last_hidden_state, states)
+    ends = (ids == tokenizer.eos_token_id).int().argmax(1)
+    torch.testing.assert_close(given.text_embeds, states[torch.arange(2), ends])
+    assert float((given.text_embeds[0] - given.text_embeds[1]).square().mean()) > 0.1

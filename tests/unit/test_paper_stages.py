@@ -23,7 +23,7 @@ from randcond.jobs.errors import UserError
 from randcond.jobs.files import sha256
 from randcond.jobs.tensors import read_tensors
 from randcond.prompts import choose as prompts
-from randcond.prompts import llm
+from randcond.prompts import local_model, writing
 from randcond.renders import render
 from randcond.report.shown import read_settings
 from randcond.samples import draw as sample
@@ -192,8 +192,8 @@ def test_the_evaluator_of_a_model_of_ones_own_is_looked_at_too(tmp_path: Path, s
 
 def test_the_fetched_language_model_writes(run: Run) -> None:
     values = {"count": 1, "batch": 2, "examples": 1, "new_tokens": 6, "temperature": 1.0, "top_p": 1.0}
-    settings = llm.Settings(**values, max_rounds=1, seed=0, threads=1)
-    write = llm.load_writer(run.assets["llm"], settings)
+    settings = writing.Settings(**values, max_rounds=1, seed=0, threads=1)
+    write = local_model.load_writer(run.assets["llm"], settings)
     assert isinstance(write("- a red bus\n", ["", ""], 0), list)
 
 

@@ -61,7 +61,7 @@ rule denoiser:
     input:
         code=code("make_teacher.__main__"),
         autoencoder=autoencoder(),
-        text_encoder=rules.text_encoder.output[0],
+        text_encoder=text_encoder(),
     output:
         directory(f"{MADE}/parts/denoiser"),
     log:
@@ -80,7 +80,7 @@ rule assemble_teacher:
     input:
         code=code("make_teacher.__main__"),
         autoencoder=autoencoder(),
-        text_encoder=rules.text_encoder.output[0],
+        text_encoder=text_encoder(),
         denoiser=rules.denoiser.output[0],
     output:
         directory(f"{MADE}/teacher"),

@@ -10,13 +10,15 @@ def part_command(part, *more):
 
 
 def autoencoder():
-    taken = CONFIG.make_teacher.autoencoder_of
+    taken = CONFIG.make_teacher.parts_of
     return f"{taken}/vae" if taken else rules.autoencoder.output[0]
+
+
+def text_encoder():
+    return CONFIG.make_teacher.parts_of or rules.text_encoder.output[0]
 
 
 def judge():
     return (
-        CONFIG.evaluator
-        if CONFIG.make_teacher.autoencoder_of
-        else rules.evaluator.output[0]
+        CONFIG.evaluator if CONFIG.make_teacher.parts_of else rules.evaluator.output[0]
     )

@@ -220,9 +220,16 @@ def _scheduler() -> PNDMScheduler:
 
 
 def _load_text_encoder(folder: Path, projected: bool = False) -> tuple[Any, CLIPTokenizer]:
-    kind = CLIPTextModelWithProjection if projected else CLIPTextModel
-    model = kind.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval()
-    return model, CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    files, tokenizer = folder / "text_encoder", CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    if not projected:
+        return CLIPTextModel.from_pretrained(files, dtype=torch.float32).eval(), tokenizer
+    if json.loads((files / "config.json").read_text())["architectures"] == ["CLIPTextModelWithProjection"]:
+        return CLIPTextModelWithProjection.from_pretrained(files, dtype=torch.float32).eval(), tokenizer
+    bare = CLIPTextModel.from_pretrained(files, dtype=torch.float32)  # of a teacher that takes no pooled text
+    model = CLIPTextModelWithProjection(bare.config)
+    model.text_model.load_state_dict(bare.state_dict())
+    nn.init.eye_(model.text_projection.weight)
+    return model.eval(), tokenizer
 
 
 def _write(output: Path, fitted: Fitted, write: Callable[[Path], object]) -> None:

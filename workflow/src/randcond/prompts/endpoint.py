@@ -21,6 +21,8 @@ _ACCEPTED = 0.7  # share of lines that pass the filters, for the estimate
 _CHARACTERS = 4  # of a token, for the estimate
 _TOKENS = 25  # of a written line, for the estimate
 _PATIENCE = 300.0  # seconds waited for at most because the service asks for it
+_EMPTY = 10  # answers after one another
+_FILTERED = ("content_filter", "content_policy")  # in what a service says of an answer that it withholds
 _REASON = 300  # characters of what the service says of a request that it refuses
 _MOST_REASON = 1 << 16  # bytes of it that are read, many times as many, as the key is masked before it is cut
 
@@ -35,6 +37,8 @@ class Writing(Protocol):
 
     @property
     def count(self) -> int: ...
+    @property
+    def max_rounds(self) -> int: ...
     @property
     def examples(self) -> int: ...
     @property
@@ -59,14 +63,19 @@ def estimate(endpoint: Endpoint, settings: Writing, done: int, examples: Sequenc
         done: Requests that were made before.
         examples: Captions that the examples are drawn from.
     """
+    requests = max(0, round(settings.count / (endpoint.lines * _ACCEPTED)) - done)
+    return requests, requests / endpoint.requests_per_minute, requests * _price(endpoint, settings, examples)
+
+
+def _price(endpoint: Endpoint, settings: Writing, examples: Sequence[str]) -> float:
+    """Dollars of one request, about."""
     sample = examples[:1000]
     length = sum(map(len, sample)) / max(len(sample), 1)
-    requests = max(0, round(settings.count / (endpoint.lines * _ACCEPTED)) - done)
-    asked = (len(ASK) + settings.examples * length) / _CHARACTERS
-    dollars = (
-        asked * endpoint.dollars_per_million_input + endpoint.lines * _TOKENS * endpoint.dollars_per_million_output
-    )
-    return requests, requests / endpoint.requests_per_minute, requests * dollars / 1e6
+    return _dollars(endpoint, (len(ASK) + settings.examples * length) / _CHARACTERS, endpoint.lines * _TOKENS)
+
+
+def _dollars(endpoint: Endpoint, asked: float, written: float) -> float:
+    return (asked * endpoint.dollars_per_million_input + written * endpoint.dollars_per_million_output) / 1e6
 
 
 def endpoint_writer(
@@ -80,7 +89,8 @@ def endpoint_writer(
     """The function that has a list continued by the service; logs the estimate first.
 
     Raises:
-        UserError: If the key is missing or none, or the estimate is above ``most_dollars``.
+        UserError: If the key is missing or none, or more dollars or rounds would be needed than are allowed; later,
+            before a request that ``most_dollars`` leaves nothing for, and when answer after answer is empty.
     """
     key = key_from(endpoint.key_variable)
     if not key:
@@ -93,16 +103,30 @@ def endpoint_writer(
         minutes,
         dollars,
     )
-    if dollars > endpoint.most_dollars:
+    each = _price(endpoint, settings, examples)
+    spent = done * each
+    if requests and spent + dollars > endpoint.most_dollars:
         raise UserError(
-            f"prompts.llm.writer.endpoint.most_dollars: about {dollars:.2f} dollars for {settings.count} captions, more"
-            f" than the {endpoint.most_dollars:.2f} allowed; raise it or lower prompts.llm.count"
+            f"prompts.llm.writer.endpoint.most_dollars: about {spent + dollars:.2f} dollars for {settings.count}"
+            f" captions, more than the {endpoint.most_dollars:.2f} allowed; raise it or lower prompts.llm.count"
         )
-    last = [-float("inf")]
+    if requests and done + requests > settings.max_rounds:
+        raise UserError(
+            f"prompts.llm.max_rounds: about {done + requests} requests of {endpoint.lines} lines for {settings.count}"
+            f" captions, more than the {settings.max_rounds} allowed; raise it or lower prompts.llm.count"
+        )
+    last, empty = -float("inf"), 0
 
     def continue_list(prompt: str, topics: Sequence[str], round_: int) -> list[str]:
-        pause(max(0.0, last[0] + 60 / endpoint.requests_per_minute - clock()))
-        last[0] = clock()
+        nonlocal last, spent, empty
+        if spent + each > endpoint.most_dollars:
+            raise UserError(
+                f"prompts.llm.writer.endpoint.most_dollars: {spent:.2f} dollars are spent, and"
+                f" {endpoint.most_dollars:.2f} are allowed; what was written is kept: raise it or lower"
+                " prompts.llm.count, and run again"
+            )
+        pause(max(0.0, last + 60 / endpoint.requests_per_minute - clock()))
+        last = clock()
         body = {
             "model": endpoint.model,
             "messages": [{"role": "user", "content": ASK.format(lines=endpoint.lines, examples=prompt)}],
@@ -111,16 +135,37 @@ def endpoint_writer(
             "seed": round_,
         }
         answer = _ask(endpoint, key, json.dumps(body).encode(), pause)
-        try:
-            text = json.loads(answer)["choices"][0]["message"]["content"]
-            return [line for line in text.splitlines() if line.strip()]
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            raise UserError(f"{endpoint.url}: its answer is no chat completion; check prompts.llm.writer") from None
+        text, used = ("", None) if answer is None else _read(endpoint, answer)
+        spent += each if used is None else _dollars(endpoint, *used)
+        lines = [line for line in text.splitlines() if line.strip()]
+        empty = 0 if lines else empty + 1
+        if empty == _EMPTY:
+            raise UserError(
+                f"{endpoint.url}: {_EMPTY} answers after one another were empty or withheld by its filter; check"
+                " prompts.llm.writer and what the examples say"
+            )
+        # topics are shown before the examples' captions, and the answers take after them
+        return [line.split(":", 1)[-1] for line in lines] if any(topics) else lines
 
     return continue_list
 
 
-def _ask(endpoint: Endpoint, key: str, body: bytes, pause: Callable[[float], None]) -> bytes:
+def _read(endpoint: Endpoint, answer: bytes) -> tuple[str, tuple[int, int] | None]:
+    """What was written, and the tokens read and written as far as the service tells."""
+    try:
+        said = json.loads(answer)
+        text = said["choices"][0]["message"]["content"] or ""
+        text.splitlines()
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        raise UserError(f"{endpoint.url}: its answer is no chat completion; check prompts.llm.writer") from None
+    match said.get("usage"):
+        case {"prompt_tokens": int(asked), "completion_tokens": int(written)}:
+            return text, (asked, written)
+    return text, None
+
+
+def _ask(endpoint: Endpoint, key: str, body: bytes, pause: Callable[[float], None]) -> bytes | None:
+    """The answer; None where the service's filter withholds it."""
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     request = urllib.request.Request(f"{endpoint.url.rstrip('/')}/chat/completions", body, headers)
     opener = urllib.request.build_opener(_NoRedirect)
@@ -135,8 +180,11 @@ def _ask(endpoint: Endpoint, key: str, body: bytes, pause: Callable[[float], Non
                     f"{endpoint.url}: refuses the key in {endpoint.key_variable}; set a valid one"
                 ) from None
             if error.code != 429 and error.code < 500:
+                said = _said(error, key)
+                if error.code == 400 and any(word in said for word in _FILTERED):
+                    return None
                 raise UserError(
-                    f"{endpoint.url}: refuses the request ({error.code}: {_said(error, key)}); check prompts.llm.writer"
+                    f"{endpoint.url}: refuses the request ({error.code}: {said[:_REASON]}); check prompts.llm.writer"
                 ) from None
             wait, reason = _wait(error.headers.get("Retry-After"), attempt), f"status {error.code}"
         except (OSError, HTTPException) as error:  # not reached, or an answer that was cut off
@@ -149,12 +197,12 @@ def _ask(endpoint: Endpoint, key: str, body: bytes, pause: Callable[[float], Non
 
 
 def _said(error: urllib.error.HTTPError, key: str) -> str:
-    """The beginning of what the service says of an error."""
+    """What the service says of an error, at most its beginning."""
     try:
         text = error.read(_MOST_REASON).decode("utf-8", "replace")
     except (OSError, HTTPException):
         return error.reason
-    return masked(text, key)[:_REASON]
+    return masked(text, key)
 
 
 def _wait(retry_after: str | None, attempt: int) -> float:

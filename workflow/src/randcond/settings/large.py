@@ -53,7 +53,8 @@ class Endpoint(Section):
     dollars_per_million_output: Annotated[float, Field(ge=0)]
     """Price of a million tokens written; 0 of a server of one's own."""
     most_dollars: Above0 = 10.0
-    """A dearer estimate ends the job before the first request."""
+    """A dearer estimate ends the job before the first request, and the job ends before it has spent more; what was
+    written is kept and not paid for again."""
 
 
 class Writer(Section):

@@ -71,9 +71,9 @@ class MakeTeacher(Section):
     """The world that they know."""
     family: Literal["stable_diffusion", "sd3"] = "stable_diffusion"
     """The teacher's family: a UNet that predicts noise, or SD3's transformer and a rectified flow."""
-    autoencoder_of: str | None = None
-    """Folder of a teacher whose autoencoder is taken, while the configuration's ``evaluator`` judges; none: both are
-    trained."""
+    parts_of: str | None = None
+    """Folder of a teacher whose autoencoder and text encoder are taken, while the configuration's ``evaluator``
+    judges; none: all three are trained."""
     autoencoder: AutoencoderTraining = AutoencoderTraining(
         steps=4500, batch=16, learning_rate=2e-3, warmup=100, mixed_precision="bf16", seed=0
     )
