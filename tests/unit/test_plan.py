@@ -80,7 +80,7 @@ def test_measuring_p_of_t_costs_its_predictions(monkeypatch: pytest.MonkeyPatch)
     assert "sensitivity" not in {line.stage for line in plan.plan(paper(), experiments("c-micro-rc"), GPU)}
     run = experiments("c-micro-rc").runs["c-micro-rc"]
     measured = run.model_copy(update={"random_conditioning": {"kind": "measured", "share": 0.35}})
-    config = paper(sensitivity={"images": 10, "texts": 3, "levels": 5})
+    config = paper(sensitivity={"images": 10, "texts": 3, "levels": 5, "batch": 8})
     (line,) = (
         one
         for one in plan.plan(config, Experiments(runs={"m": measured}, tables={}), GPU)
@@ -88,7 +88,28 @@ def test_measuring_p_of_t_costs_its_predictions(monkeypatch: pytest.MonkeyPatch)
     )
     assert line.hours == pytest.approx(10 * (5 + 1) * 4 * SD14.prediction_flops("unet") / GPU.draw / 3600)
     weights = sum(SD14.parameters(part) for part in ("unet", "vae", "text"))
-    assert line.memory == pytest.approx(4 * weights / 1e9 + 0.5)
+    alive = 8 * 2 * SD14.saved_bytes("unet", True)  # in float32, whose saved bytes are counted in 16 bits
+    assert line.memory == pytest.approx((4 * weights + alive) / 1e9)
+
+
+def test_memory_follows_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of it would not be a half of all: the moments and the average stay in float32."""
+    monkeypatch.chdir(CONFIG.parent)
+    content = yaml.safe_load((CONFIG / "paper.yaml").read_text())
+
+    def planned(precision: str) -> dict[str, float]:
+        drawing = {name: content[name] | {"precision": precision, "batch": 2} for name in ("rendering", "sampling")}
+        recipe = content["distillation"] | {"mixed_precision": precision, "ema": 0.0, "micro_batch": 1}
+        lines = plan.plan(paper(**drawing, distillation=recipe), experiments("c-micro-rc"), GPU)
+        return {line.stage: line.memory for line in lines}
+
+    whole, half = planned("no"), planned("fp16")
+    for stage in ("render", "sample"):
+        assert whole[stage] == pytest.approx(2 * half[stage])
+    own, teacher, texts = (4 * sum(map(SD14.parameters, parts)) for parts in (["c-micro"], ["unet"], ["vae", "text"]))
+    saved = SD14.saved_bytes("c-micro", content["distillation"]["gradient_checkpointing"])
+    assert whole["student c-micro-rc"] == pytest.approx((4 * own + teacher + texts + 2 * saved) / 1e9)
+    assert half["student c-micro-rc"] == pytest.approx((4 * own + own / 2 + teacher / 2 + texts + saved) / 1e9)
 
 
 def test_scores_along_a_training_cost_what_they_draw(monkeypatch: pytest.MonkeyPatch) -> None:

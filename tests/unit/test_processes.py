@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from randcond.training.processes import accelerator_for
+
 PROGRAM = """
 import json, sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 import torch
-from accelerate import Accelerator
+from randcond.training.processes import accelerator_for
 sys.path.insert(0, sys.argv[1])
 from tiny_pipelines import tiny_unet
 from randcond.method.conditioning import probability
@@ -27,7 +29,7 @@ from randcond.training.loop import fit
 
 folder = Path(sys.argv[2])
 torch.set_num_threads(1)
-accelerator = Accelerator(cpu=True)
+accelerator = accelerator_for("no")
 teacher = teacher_of(load_pipeline(sys.argv[3], accelerator.device))
 torch.manual_seed(0)
 student = build_student(teacher.denoiser, "b-small", "random")
@@ -92,13 +94,13 @@ import os, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
 import torch
-from accelerate import Accelerator
+from randcond.training.processes import accelerator_for
 from randcond.jobs.errors import UserError
 from randcond.training.checkpoint import Checkpoint
 from randcond.training.loop import fit
 
 folder = Path(sys.argv[2])
-accelerator = Accelerator(cpu=True)
+accelerator = accelerator_for("no")
 
 class Problem(torch.nn.Module):
     def __init__(self):
@@ -130,3 +132,9 @@ def test_processes_stop_together_at_the_next_step(tmp_path: Path) -> None:
     kept = [3, [2.0] * 3]  # the mean of rows 0 and 4
     assert first == ["two: stopped at step 3; the same command goes on from there", *kept]
     assert second == ["two: stopped by SIGTERM at step 3; the same command goes on from there", *kept]
+
+
+def test_gradients_are_kept_once() -> None:
+    handler = accelerator_for("no").ddp_handler
+    assert handler is not None
+    assert handler.gradient_as_bucket_view

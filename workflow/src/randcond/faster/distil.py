@@ -7,11 +7,9 @@ import logging
 from contextlib import nullcontext
 from pathlib import Path
 
-from accelerate import Accelerator
-
 from randcond.faster.problem import Consistency
 from randcond.jobs.progress import log
-from randcond.jobs.stage import device, run_stage, set_threads
+from randcond.jobs.stage import run_stage, set_threads
 from randcond.method.conditioning import probability
 from randcond.method.consistency import Phases
 from randcond.method.curve import Sensitivity
@@ -21,6 +19,7 @@ from randcond.students.distil import check_latents, fingerprint, load_teacher, r
 from randcond.teachers.pipelines import DTYPES
 from randcond.training.checkpoint import Checkpoint
 from randcond.training.loop import fit
+from randcond.training.processes import accelerator_for
 
 SIZES = "%s: %s parameters, D has %d pairs, C %d texts, %d steps"  # which a model card reads
 
@@ -30,7 +29,7 @@ def distil(arguments: argparse.Namespace) -> None:
     settings = json.loads(arguments.settings)
     run, recipe = settings["run"], recipe_of(arguments, settings)
     set_threads(arguments.threads)
-    accelerator = Accelerator(mixed_precision=recipe.mixed_precision, cpu=device() == "cpu")
+    accelerator = accelerator_for(recipe.mixed_precision)
     if not accelerator.is_main_process:
         log.setLevel(logging.WARNING)  # one voice is enough
     teacher = load_teacher(arguments.student, accelerator.device)

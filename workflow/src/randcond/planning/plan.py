@@ -17,6 +17,7 @@ from randcond.planning import operations
 from randcond.planning.speeds import MEASURED, Gpu, default_gpu, gpus
 from randcond.settings.config import MINIATURES, Config, read_config
 from randcond.settings.experiments import Experiments, Run, load_experiments
+from randcond.settings.stages import Sampling
 from randcond.settings.workflow import (
     asks_writer,
     drawing,
@@ -31,7 +32,7 @@ from randcond.settings.workflow import (
 _TOKEN_FLOPS = 2 * 7.6e9  # a token of a model of 7.6 billion parameters
 _TOKENS_PER_LINE, _ACCEPTED = 25, 0.7
 _IMAGE_SCORING_FLOPS = 3 * 2 * 5.7e9 + 2 * 290e9  # three Inceptions and ViT-g-14, in multiply-adds as published
-_ACTIVATIONS = 0.5  # GB of an image of 512 x 512 that is drawn
+_ACTIVATIONS = 0.5  # GB of an image of 512 x 512 that is drawn in 16 bits
 _JPEG = 25_000 / 256**2  # bytes of a stored pixel, by experience with COCO's photos of 256 x 256
 _PNG = 1.5
 _WEIGHTS = 4  # bytes
@@ -119,7 +120,7 @@ class _Stages:
         flops = drawn * self.models.image_flops("unet", drawing.steps) + encoding * self.models.decode_flops() / 2
         bytes_each = self.models.latent_bytes * (1 if drawing.latents == "fp16" else 2)
         hours, disk = count * flops / self.gpu.draw / 3600, kept * count * bytes_each / 1e9
-        return Line("render", jobs * len(sets), hours, 1, disk, self._drawing_memory(drawing.batch))
+        return Line("render", jobs * len(sets), hours, 1, disk, self._drawing_memory(drawing))
 
     def sensitivity(self) -> Iterator[Line]:
         """The measurement that a measured p(t) comes from, if a run has one."""
@@ -128,8 +129,9 @@ class _Stages:
             # at levels and, of their own text and the others, at the last timestep
             predictions = asked.images * (asked.levels + 1) * (1 + asked.texts)
             hours = predictions * self.models.prediction_flops(unet) / self.gpu.draw / 3600
-            # predictions alone, without gradients: the weights in float32, and little beside them
-            yield Line("sensitivity", 1, hours, 1, 0, self._weights(unet) + _ACTIVATIONS)
+            # in float32; without gradients little more is alive at once than what checkpointing keeps, in 16 bits
+            alive = 2 * asked.batch * self.models.saved_bytes(unet, True) / 1e9
+            yield Line("sensitivity", 1, hours, 1, 0, self._weights(unet) + alive)
 
     def students(self) -> Iterator[Line]:
         """Each run's training."""
@@ -180,7 +182,7 @@ class _Stages:
         # real images are stored, and scored once as the reference
         for suffix, times, more in (("", finished, real), *([("_along", along, 0)] if along else [])):
             jobs, images, hours = self._drawn(times)
-            memory, disk = self._drawing_memory(config.sampling.batch), (images + more) * self._stored() / 1e9
+            memory, disk = self._drawing_memory(config.sampling), (images + more) * self._stored() / 1e9
             yield Line(f"sample{suffix}", jobs, hours, 1, disk, memory)
             scoring = (images + more) * _IMAGE_SCORING_FLOPS / self.gpu.draw / 3600
             disk = features * (suffix == "")
@@ -194,9 +196,10 @@ class _Stages:
         """GB of a pipeline with this UNet in float32."""
         return _WEIGHTS * sum(self.models.parameters(part) for part in (name, "vae", "text")) / 1e9
 
-    def _drawing_memory(self, batch: int) -> float:
-        """GB of a teacher in 16 bits that draws so many images at a time."""
-        return self._weights("unet") / 2 + _ACTIVATIONS * (self.models.pixels / 512) ** 2 * batch
+    def _drawing_memory(self, how: Sampling) -> float:
+        """GB of a teacher that draws."""
+        half = self._weights("unet") / 2 + _ACTIVATIONS * (self.models.pixels / 512) ** 2 * how.batch
+        return half * (2 if how.precision == "no" else 1)
 
     def _stored(self) -> float:
         """Bytes of a stored image."""
@@ -208,11 +211,16 @@ class _Stages:
         return (5 if self.config.distillation.ema else 4) * _WEIGHTS * self.models.parameters(student) / 1e9
 
     def _training_memory(self, student: str, teacher: str) -> float:
-        """GB that a training needs besides: the teacher's UNet as it computes, and what is kept for backward."""
+        """GB that a training needs besides: the teacher's UNet as it computes, and what is kept for backward.
+
+        In mixed precision that is the student's weights too, in the 16 bits that they are multiplied in.
+        """
         recipe, half = self.config.distillation, self.config.distillation.mixed_precision != "no"
         saved = self.models.saved_bytes(student, recipe.gradient_checkpointing) * (1 if half else 2)
         rest = _WEIGHTS * (self.models.parameters("vae") + self.models.parameters("text"))
-        return ((2 if half else 4) * self.models.parameters(teacher) + rest + recipe.micro_batch * saved) / 1e9
+        weights = (2 if half else 4) * self.models.parameters(teacher)
+        weights += 2 * self.models.parameters(student) if half else 0
+        return (weights + rest + recipe.micro_batch * saved) / 1e9
 
     def _drawn(self, times: dict[str, int]) -> tuple[int, int, float]:
         """Jobs, images and GPU hours of drawing each run so many times."""

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from diffusers import DiffusionPipeline, ModelMixin
 
 from randcond.jobs.code import code_of
@@ -20,7 +19,7 @@ from randcond.jobs.errors import UserError
 from randcond.jobs.files import atomic_path, files_below, sha256_of, write_json
 from randcond.jobs.progress import log
 from randcond.jobs.seeding import normal
-from randcond.jobs.stage import device, run_stage, set_threads
+from randcond.jobs.stage import run_stage, set_threads
 from randcond.method.conditioning import TRAIN_TIMESTEPS, probability
 from randcond.method.curve import Sensitivity
 from randcond.method.losses import DistillationLoss
@@ -35,6 +34,7 @@ from randcond.teachers.pipelines import DTYPES, load_pipeline, teacher_of
 from randcond.teachers.teacher import Teacher, with_denoiser
 from randcond.training.checkpoint import Checkpoint
 from randcond.training.loop import Fitted, MovingAverage, fit
+from randcond.training.processes import accelerator_for
 
 _PACKAGE = Path(__file__).parents[1]
 SIZES = "%s: %s parameters, D has %d pairs, C %d texts, p(t) swaps %.1f%%, %d steps"  # which a model card reads
@@ -45,7 +45,7 @@ def distil(arguments: argparse.Namespace) -> None:
     settings = json.loads(arguments.settings)
     run, recipe = settings["run"], recipe_of(arguments, settings)
     set_threads(arguments.threads)
-    accelerator = Accelerator(mixed_precision=recipe.mixed_precision, cpu=device() == "cpu")
+    accelerator = accelerator_for(recipe.mixed_precision)
     if not accelerator.is_main_process:
         log.setLevel(logging.WARNING)  # one voice is enough
     teacher = load_teacher(arguments.teacher, accelerator.device)
