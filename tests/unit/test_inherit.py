@@ -43,7 +43,7 @@ def test_channels_in_another_order_are_the_same_unet() -> None:
     # the layout is right in every layer, or the sums would be over the wrong channels
     unet, other = wide_unet(), wide_unet()
     sets, wide = laid_out(unet)
-    heads = parts_of(unet, unet)
+    heads = parts_of(unet)
     chosen = {}
     assert {name for name in wide if name.startswith("level")} == {"level 0", "level 1", "level 2"}
     for name, width in wide.items():
@@ -92,7 +92,7 @@ def test_a_narrower_student_is_cut_from_the_teacher(student: str) -> None:
     sets, wide = laid_out(unet)
     narrow = widths(sets, built.state_dict())
     importance = {name: tensor.square() for name, tensor in unet.state_dict().items()}
-    chosen = choose(sets, importance, wide, narrow, parts_of(unet, built))
+    chosen = choose(sets, importance, wide, narrow, parts_of(unet))
     # by hand: the input layer, and a resnet that reads two streams side by side
     rows = chosen["level 0"]
     assert len(rows) == narrow["level 0"] < 20
@@ -114,7 +114,7 @@ def test_the_most_important_channels_are_kept() -> None:
     narrow = wide | {"level 0": 5}
     chosen = choose(sets, importance, wide, narrow, {})
     assert chosen["level 0"].tolist() == [3, 4, 7, 11, 19]
-    heads = choose(sets, importance, wide, wide | {"down_blocks.0.attentions.0 0 attn1 keys": 10}, parts_of(unet, unet))
+    heads = choose(sets, importance, wide, wide | {"down_blocks.0.attentions.0 0 attn1 keys": 10}, parts_of(unet))
     kept = heads["down_blocks.0.attentions.0 0 attn1 keys"]
     assert (kept < 10).sum() == 5  # each of two heads keeps half
 

@@ -131,6 +131,17 @@ def test_a_student_of_another_layout_or_no_smaller_is_refused_before_anything_is
         check_students(tmp_path / "small", ["b-base"])
 
 
+def test_a_student_that_cannot_inherit_is_refused_before_anything_is_rendered(tmp_path: Path) -> None:
+    config = {"block_out_channels": [20, 40, 80, 80], "cross_attention_dim": 8, "norm_num_groups": 1}
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    for heads, students in ((2, ["c-small:inherited"]), ([5, 5, 10, 10], ["c-small", "b-base"])):
+        (tmp_path / "unet/config.json").write_text(json.dumps(config | {"attention_head_dim": heads}))
+        check_students(tmp_path, students)
+    with pytest.raises(UserError, match="init: c-small has other numbers of heads than the teacher"):
+        check_students(tmp_path, ["b-base", "c-small:inherited"])
+
+
 def test_a_pickle_is_no_teacher(tmp_path: Path) -> None:
     (tmp_path / "model.ckpt").write_bytes(b"")
     with pytest.raises(UserError, match="a pickle"):

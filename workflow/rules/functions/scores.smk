@@ -21,7 +21,9 @@ def score_settings(wildcards):
 
 def students_option():
     """The students that are asked of one's own teacher; those of other worlds' are known."""
-    names = sorted({EXPERIMENTS.runs[run].student for run in RUNS})
+    runs = [EXPERIMENTS.runs[run] for run in RUNS]
+    inherit = {True: ":inherited", False: ""}
+    names = sorted({run.student + inherit[run.init == "inherited"] for run in runs})
     return ["--students", *names] if CONFIG.world == "own" else []
 
 

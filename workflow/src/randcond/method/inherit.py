@@ -33,14 +33,29 @@ def inherit(
     Raises:
         UserError: If the two have other blocks or other numbers of heads.
     """
+    check_heirs(teacher, student)
     theirs, mine = teacher.state_dict(), student.state_dict()
-    if theirs.keys() != mine.keys():
-        raise UserError("init: only a student with all of the teacher's blocks can inherit its channels")
     sets = {name: sets_of(name, tensor, teacher) for name, tensor in theirs.items()}
     importance = importance or {name: tensor.float().square() for name, tensor in theirs.items()}
     wide, narrow = widths(sets, theirs), widths(sets, mine)
-    chosen = choose(sets, importance, wide, narrow, parts_of(teacher, student))
+    chosen = choose(sets, importance, wide, narrow, parts_of(teacher))
     student.load_state_dict({name: cut(theirs[name], sets[name], chosen, wide).to(mine[name]) for name in mine})
+
+
+def check_heirs(teacher: UNet2DConditionModel, student: UNet2DConditionModel, name: str = "the student") -> None:
+    """Whether a student can inherit the teacher's channels; its weights may be none (on the meta device).
+
+    Raises:
+        UserError: If the two have other blocks or other numbers of heads.
+    """
+    if teacher.state_dict().keys() != student.state_dict().keys():
+        raise UserError(f"init: only a student with all of the teacher's blocks can inherit its channels, not {name}")
+    for part, module in teacher.named_modules():
+        if part.endswith((".attn1", ".attn2")) and module.heads != student.get_submodule(part).heads:
+            raise UserError(
+                f"init: {name} has other numbers of heads than the teacher ({part}) and cannot inherit its channels;"
+                " give it random ones"
+            )
 
 
 def first_order(teacher: UNet2DConditionModel, losses: Iterable[torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -160,17 +175,11 @@ def widths(sets: dict[str, Sets], tensors: dict[str, torch.Tensor]) -> dict[str,
     return found
 
 
-def parts_of(teacher: UNet2DConditionModel, student: UNet2DConditionModel) -> dict[str, int]:
-    """Of sets whose channels are dealt with in parts, their number: heads of attentions, groups of norms.
-
-    Raises:
-        UserError: If the student has other numbers of heads.
-    """
+def parts_of(teacher: UNet2DConditionModel) -> dict[str, int]:
+    """Of sets whose channels are dealt with in parts, their number: heads of attentions, groups of norms."""
     found: dict[str, int] = {}
     for name, module in teacher.named_modules():
         if name.endswith((".attn1", ".attn2")):
-            if module.heads != student.get_submodule(name).heads:
-                raise UserError(f"init: the student has other numbers of heads ({name}) and cannot inherit channels")
             place = name.replace(".transformer_blocks.", " ").replace(".attn", " attn")
             found |= {f"{place} {kind}": module.heads for kind in ("keys", "values")}
     groups = teacher.config["norm_num_groups"]

@@ -13,6 +13,7 @@ from PIL import Image
 from randcond.jobs.errors import UserError
 from randcond.jobs.files import read_json, write_json
 from randcond.jobs.stage import run_stage, set_threads
+from randcond.method.inherit import check_heirs
 from randcond.method.student import build_student, check_smaller
 from randcond.scores.world import load_scores
 from randcond.teachers.families import denoiser_folder, family_of
@@ -47,6 +48,10 @@ def check(world: str, evaluators: list[Path]) -> None:
 def check_students(teacher: Path, names: list[str]) -> None:
     """Lay students of the teacher out without a weight.
 
+    Args:
+        teacher: Its folder.
+        names: Students; ``<student>:inherited`` of those that are to inherit the teacher's channels.
+
     Raises:
         UserError: Naming the student that cannot be made of it, or is no smaller.
     """
@@ -54,8 +59,11 @@ def check_students(teacher: Path, names: list[str]) -> None:
     config = read_json(denoiser_folder(teacher) / "config.json")
     with torch.device("meta"):
         denoiser = kind.denoiser_type.from_config(config)
-        for name in names:
-            check_smaller(build_student(denoiser, name, "random"), name, denoiser)
+        for name, _, init in (name.partition(":") for name in names):
+            student = build_student(denoiser, name, "random")
+            check_smaller(student, name, denoiser)
+            if init == "inherited":
+                check_heirs(denoiser, student, name)
 
 
 def _main(arguments: argparse.Namespace) -> None:
