@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tiny_pipelines import every_family
 
 from randcond.jobs.errors import UserError
@@ -45,6 +46,20 @@ def test_pictures_come_one_after_another(students: Path) -> None:
 def test_what_cannot_be_drawn_says_so(students: Path, names: list[str], wish: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         list(demo.drawn(config(), names, WISH | wish))
+
+
+def test_where_memory_ends_pipelines_make_room() -> None:
+    demo._load.cache_clear()
+    with pytest.raises(UserError):
+        demo._load(Path("nowhere"), Path("nowhere"), "no")
+    known = demo._load.cache_info().misses
+    assert demo._told(UserError("x: y")) == "x: y"
+    assert demo._told(OSError("the file x")) == "the file x"
+    assert demo._told(ValueError("a bug")) is None
+    assert demo._load.cache_info().misses == known == 1
+    said = demo._told(torch.OutOfMemoryError("CUDA out of memory"))
+    assert said is not None and said.startswith("out of memory")
+    assert demo._load.cache_info().misses == 0
 
 
 def test_without_gradio_one_line_says_what_to_do(students: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,7 @@ def test_teacher_alone_and_beside_a_student(students: Path, capsys: pytest.Captu
         (["--prompt", "a", "--seed", "one"], "draw: seed: Input should be a valid integer, not 'one'"),
         (["--prompt", "a", "--seed=-1"], "draw: seed: .* greater than or equal to 0"),
         (["--prompt", "a", "--steps", "0"], "draw: steps: "),
+        (["--prompt", "a", "--steps", "1000"], "draw: steps: "),
         (["--prompt", "a", "--guidance-scale", "NaN"], "draw: guidance_scale: "),
         (["--prompt", "a", "--configfile", "none.yaml"], "none.yaml: no such file"),
     ],

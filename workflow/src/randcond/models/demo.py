@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from randcond.jobs.errors import UserError
+from randcond.jobs.errors import UserError, lacks_memory, of_the_machine
 from randcond.models import finished
 from randcond.models.draw import enlarged
 from randcond.models.finished import Wish
@@ -59,6 +59,14 @@ def _pipeline(config: Config, name: str) -> DiffusionPipeline:
     return _load(folder, teacher, config.sampling.precision)
 
 
+def _told(error: Exception) -> str | None:
+    """What the page says of it; None of what nobody foresaw. Where memory is at its end pipelines make room."""
+    if not lacks_memory(error):
+        return str(error) if isinstance(error, UserError) else of_the_machine(error)
+    _load.cache_clear()
+    return "out of memory; the pipelines that stayed loaded are gone now: draw again, with fewer students"
+
+
 def page(config: Config) -> "gradio.Blocks":
     """The page.
 
@@ -72,8 +80,10 @@ def page(config: Config) -> "gradio.Blocks":
         wish = {"prompt": prompt, "seed": seed, "steps": steps, "guidance_scale": guidance_scale}
         try:
             yield from drawn(config, names, wish)
-        except UserError as error:
-            raise gradio.Error(str(error), print_exception=False) from None
+        except Exception as error:
+            if (said := _told(error)) is None:
+                raise
+            raise gradio.Error(said, print_exception=False) from None
 
     sampling = config.sampling
     with gradio.Blocks(title="randcond", analytics_enabled=False) as blocks:

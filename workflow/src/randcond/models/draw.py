@@ -101,8 +101,8 @@ def _draw(arguments: argparse.Namespace) -> None:
         print(f"the teacher alone; students to name by RUN=...: {known}")
     pictures = []
     for one, its in wishes.items():
-        pipeline = finished.load(there.get(one, teacher), teacher, config.sampling.precision)
-        pictures.append(finished.draw(one, pipeline, its))
+        folder = there.get(one, teacher)  # its pipeline goes before the next one is loaded
+        pictures.append(finished.draw(one, finished.load(folder, teacher, config.sampling.precision), its))
         print(f"{one}: {pictures[-1].numbers}")
     path = path_of(config, wish, list(wishes)[1:])
     with atomic_path(path) as partial:

@@ -15,7 +15,7 @@ from randcond.jobs.stage import device
 from randcond.method.student import count_parameters
 from randcond.settings.config import Config
 from randcond.settings.experiments import load_experiments
-from randcond.settings.fields import Section, Seed
+from randcond.settings.fields import DrawingSteps, Section, Seed
 from randcond.settings.workflow import drawing
 from randcond.teachers.pipelines import decode, draw_latents, load_pipeline
 from randcond.teachers.teacher import denoiser_of
@@ -36,7 +36,7 @@ class Wish(Section):
     """What to draw."""
     seed: Seed
     """Seed of the noise, that of the first image of a list with this seed."""
-    steps: Annotated[int, Field(gt=0, le=1000)]
+    steps: DrawingSteps
     """Denoising steps."""
     guidance_scale: Annotated[float, Field(ge=1)]
     """Weight of the classifier-free guidance; 1 is none."""

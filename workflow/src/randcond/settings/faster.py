@@ -3,7 +3,7 @@
 from pydantic import model_validator
 
 from randcond.method.conditioning import TRAIN_TIMESTEPS
-from randcond.settings.fields import GridName, Positive, Section
+from randcond.settings.fields import DrawingSteps, GridName, Positive, Section
 
 
 class Faster(Section):
@@ -48,5 +48,5 @@ class Drawn(Section):
     """``full`` for one of the full grid only."""
     run: str
     """A run, one that was made faster, or ``teacher``."""
-    steps: Positive
+    steps: DrawingSteps
     """Denoising steps."""

@@ -10,6 +10,7 @@ from randcond.jobs.errors import UserError
 Model = TypeVar("Model", bound=BaseModel)
 
 Positive = Annotated[int, Field(gt=0)]
+DrawingSteps = Annotated[int, Field(gt=0, lt=1000)]  # of 1,000 timesteps, the first of which most schedulers leave out
 GridName = Literal["default", "full"]
 UNTRAINED = ("teacher", "real")  # rows that no student stands behind: the teacher, and fresh real images
 Split = Literal["all", "seen", "unseen", "unseen pair", "coco30k"]  # of the evaluation prompts

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from randcond.settings.fields import Above0, Init, Optimizer, Positive, Section, Seed, Share
+from randcond.settings.fields import Above0, DrawingSteps, Init, Optimizer, Positive, Section, Seed, Share
 from randcond.settings.large import Precision, Writer
 
 OneLine = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
@@ -83,7 +83,7 @@ class Sensitivity(Section):
 class Sampling(Section):
     """How a pipeline draws images (PNDM, as in the paper's protocol)."""
 
-    steps: Positive = 25
+    steps: DrawingSteps = 25
     """Denoising steps."""
     guidance_scale: float = Field(default=2.5, ge=1)
     """Weight of the classifier-free guidance; 1 is none."""
