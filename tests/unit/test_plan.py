@@ -161,6 +161,24 @@ def test_more_seeds_of_some_runs_cost_as_much_each(monkeypatch: pytest.MonkeyPat
     assert several["render"].disk == pytest.approx(draws * plain["render"].disk)
 
 
+@pytest.mark.parametrize(("redrawn", "times"), [(True, 3), (False, 1)])
+def test_each_draw_is_written_for(redrawn: bool, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIG.parent)
+    monkeypatch.setattr(operations, "models_of", lambda _: SD14)
+    prompts = yaml.safe_load((CONFIG / "paper.yaml").read_text())["prompts"] | {"redrawn": redrawn}
+
+    def planned(more: dict[str, list[int]]) -> dict[str, plan.Line]:
+        config = paper(prompts=prompts, along=[], more_seeds=more)
+        return {line.stage: line for line in plan.plan(config, experiments("llm-rc", "copied-rc"), GPU)}
+
+    plain, several = planned({}), planned({"llm-rc": [1, 2]})
+    for stage in ("prompts", "llm_prompts"):
+        assert several[stage].jobs == times * plain[stage].jobs == times
+        assert several[stage].hours == pytest.approx(times * plain[stage].hours)
+        assert several[stage].disk == pytest.approx(times * plain[stage].disk)
+    assert planned({"copied-rc": [1, 2]})["llm_prompts"].jobs == 1  # whose prompts are D's own
+
+
 @pytest.mark.parametrize("family", ["sd21", "sdxl", "sd3"])
 def test_no_writer_where_nothing_asks_for_one(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CONFIG.parent)

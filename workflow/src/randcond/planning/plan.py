@@ -74,7 +74,7 @@ def plan(config: Config, experiments: Experiments, gpu: Gpu) -> list[Line]:
     stages = _Stages(config, experiments, runs, operations.models_of(config), gpu)
     return [
         Line("fetch", len(sizes), 0, 1, downloads, 0),
-        Line("prompts", 1, 0, 1, (config.prompts.pool or 0) * 80 / 1e9, 0),
+        stages.prompts(),
         *([stages.llm()] if asks_writer(*asking) else []),
         stages.renders(),
         *stages.sensitivity(),
@@ -94,14 +94,25 @@ class _Stages:
     models: operations.Models
     gpu: Gpu
 
+    def prompts(self) -> Line:
+        """D's prompts and the pool of each draw."""
+        draws = len({draw for name in self.runs for draw in self._draws(name)})
+        return Line("prompts", draws, 0, 1, draws * (self.config.prompts.pool or 0) * 80 / 1e9, 0)
+
+    def _draws(self, name: str) -> list[int]:
+        """The draws of D that a run's seeds stand for."""
+        return self.config.seeds_of(name) if self.config.prompts.redrawn else [0]
+
     def llm(self) -> Line:
-        """Prompts, or the texts of a world that is described, by a local model."""
+        """Prompts of each draw, or the texts of a world that is described, by a local model."""
         prompts = self.config.prompts
+        asking = [name for name, run in self.runs.items() if run.prompts == "llm"]
+        times = 1 if prompts.description is not None else len({draw for name in asking for draw in self._draws(name)})
         local = prompts.llm.writer is not None and prompts.llm.writer.model is not None
         tokens = prompts.llm.count * _TOKENS_PER_LINE / _ACCEPTED if local else 0
         # token by token a model reads all its weights for a few operations: a tenth of what convolutions reach, at best
         hours = tokens * _TOKEN_FLOPS / (self.gpu.draw / 10) / 3600
-        return Line("llm_prompts", 1, hours, 1, 0.3, 20.0 if local else 0.0)
+        return Line("llm_prompts", times, times * hours, 1, times * 0.3, 20.0 if local else 0.0)
 
     def renders(self) -> Line:
         """D's images of all sets that the runs name."""
@@ -110,7 +121,7 @@ class _Stages:
             (run.prompts, run.images, draw)
             for name, run in self.runs.items()
             if needs_images(run.model_dump())
-            for draw in (config.seeds_of(name) if config.prompts.redrawn else [0])
+            for draw in self._draws(name)
         }
         count, jobs = config.prompts.count, shards(config.prompts.count, drawing.shard)
         drawn = sum(images == "rendered" for _, images, _ in sets)
