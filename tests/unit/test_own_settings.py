@@ -40,6 +40,13 @@ TEACHERS: dict[str, tuple[dict[str, str], str]] = {
         {"model_index.json": '{"_class_name": "StableDiffusionPipeline"}', "vae/model.fp16.safetensors": ""},
         "its vae has only a variant, model.fp16.safetensors; load it with variant",
     ),
+    "a consistency model": (
+        {
+            "model_index.json": '{"_class_name": "StableDiffusionPipeline"}',
+            "unet/config.json": '{"time_cond_proj_dim": 256}',
+        },
+        "a consistency model",
+    ),
     "a text encoder's pickle": (
         {"model_index.json": '{"_class_name": "StableDiffusionPipeline"}', "text_encoder/pytorch_model.bin": ""},
         "its text_encoder has no safetensors weights",

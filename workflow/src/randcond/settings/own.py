@@ -7,6 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from randcond.jobs.errors import UserError, reason
+from randcond.jobs.files import read_json
 from randcond.method.catalogue import TRANSFORMER_STUDENTS, UNET_STUDENTS
 from randcond.settings.config import Config
 from randcond.settings.experiments import Experiments
@@ -203,6 +204,12 @@ def _check_folder(path: Path, where: str, weights: bool) -> None:
     if not isinstance(name, str) or name not in FAMILIES:
         raise UserError(f"{where}: a {name}; known are {', '.join(FAMILIES)}")
     check_libraries(path)
+    layout = path / FAMILIES[name].denoiser / "config.json"
+    if layout.is_file() and read_json(layout).get("time_cond_proj_dim"):
+        raise UserError(
+            f"{where}: a consistency model (LCM), whose guidance is an input; name the model that it was made from, and"
+            " make its student faster (docs/advice.md)"
+        )
     parts = [path / FAMILIES[name].denoiser, path / "vae", *sorted(path.glob("text_encoder*"))]
     for part in parts if weights else ():
         files = [file.name for file in part.glob("*.safetensors")]
