@@ -8,7 +8,7 @@ WORKFLOW = $(addprefix workflow-,o-z a-n)
 # the folder in results/: as the last configuration file that names it has it
 NAME = $(or $(if $(CONFIG),$(shell sed -n 's/^name: *\([^ ]*\).*/\1/p' $(CONFIG) | tail -1)),artists)
 
-.PHONY: draw model demo export reproduce smoke test test-all unit $(UNIT) workflow $(WORKFLOW) lint format schema report pdf entry compare teacher record restore share provenance plan assets-check rehearse clean
+.PHONY: setup draw model demo export reproduce smoke test test-all unit $(UNIT) workflow $(WORKFLOW) lint format schema report pdf entry compare teacher record restore share provenance plan assets-check rehearse clean
 
 # By the environment, to which make exports them, so that no quote in a prompt reaches the shell.
 draw: .venv/ready  ## one picture: make draw PROMPT="a tiger on a red background" [RUN=seen-rc-pool] [SEED=1]
@@ -25,6 +25,8 @@ demo: .venv-demo/ready  ## a page at 127.0.0.1 on which teacher and students dra
 export: .venv-export/ready  ## a student's UNet, checked: make export RUN=seen-rc-pool [FORMAT=onnx or openvino]
 	@HF_HUB_OFFLINE=1 .venv-export/bin/python -m randcond.models.export $(if $(CONFIG),--configfile $(CONFIG)) \
 		--run="$(or $(RUN),$(error say which: make export RUN=...))" --format="$(or $(FORMAT),onnx)"
+
+setup: .venv/ready  ## the environment alone, in .venv
 
 reproduce: .venv/ready  ## everything, from the prompts to results/artists/report/index.html
 	snakemake --cores all
