@@ -11,6 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Template
+from pip._internal.network.session import PipSession
+from pip._internal.req.req_file import parse_requirements
 
 from randcond.jobs.code import code_of
 from randcond.settings.workflow import kept_points, shards, shown_point, step_count
@@ -37,11 +39,16 @@ def test_pins_agree() -> None:
         assert not lock.keys() & pins(project["optional-dependencies"][extra]).keys()
 
 
-def test_conda_installs_the_lock() -> None:
+def test_conda_installs_the_lock(tmp_path: Path) -> None:
     dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     (pip,) = [entry["pip"] for entry in dependencies if isinstance(entry, dict)]
-    assert pip == ["-r requirements.lock", "--no-deps -e ."]
+    assert pip == ["-r requirements.lock", "-e ."]
     assert "python=3.11" in dependencies
+    (tmp_path / "requirements.lock").touch()
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    (tmp_path / "pip.txt").write_text("\n".join(pip))  # as conda hands it over: an option a line
+    read = parse_requirements(str(tmp_path / "pip.txt"), session=PipSession())
+    assert [(line.is_editable, line.requirement) for line in read] == [(True, ".")]
 
 
 def test_what_lands_in_results_is_told() -> None:

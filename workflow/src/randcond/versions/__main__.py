@@ -85,7 +85,8 @@ def _say(found: Recorded, world: str) -> None:
     lock = pipeline_file(world).with_suffix(".lock")
     text = f"dvc: {len(found.new)} stages recorded, {len(found.kept)} were already"
     text += f", {len(found.unfinished)} are not up to date" if found.unfinished else ""
-    print(text + (f"; commit {lock} with git to keep it" if found.new else ""), file=sys.stderr)
+    text += f"; commit {lock} with git to keep it, and the dvc.yaml beside it" if found.new else ""
+    print(text, file=sys.stderr)
 
 
 def _restore(arguments: argparse.Namespace) -> None:
@@ -126,10 +127,11 @@ def _share(arguments: argparse.Namespace) -> None:
     found, world = _record_all(arguments)
     _say(found, world)
     if share(arguments.remote):
-        text = "commit the dvc.lock files with git; the address holds credentials, so it is in .dvc/config.local, not"
-        text += f" committed: others need `dvc remote add --local -d {REMOTE} <url>` before they `make restore`"
+        text = "commit the dvc.lock and dvc.yaml files with git; the address holds credentials, so it is in"
+        text += f" .dvc/config.local, not committed: others need `dvc remote add --local -d {REMOTE} <url>`"
+        text += " before they `make restore`"
     else:
-        text = "commit .dvc/config and the dvc.lock files with git, then others can `make restore`"
+        text = "commit .dvc/config, the dvc.lock and the dvc.yaml files with git, then others can `make restore`"
     print(f"pushed; {text}", file=sys.stderr)
 
 
