@@ -298,13 +298,19 @@ def test_students_are_made_faster_and_drawn_in_few_steps(checkout: Checkout) -> 
     assert json.loads(option(written, "settings"))["faster"]["student"] == "student"
 
 
-def test_students_of_a_flow_are_made_of_the_teacher_that_its_recipe_leaves(checkout: Checkout) -> None:
-    made = commands_of(dry_run(checkout, "--configfile", "config/artists-flow-teacher.yaml", "--", "teacher"))
+def test_a_flow_teacher_takes_the_parts_of_the_one_that_is_shipped(checkout: Checkout) -> None:
+    planned = dry_run(checkout, "--configfile", "config/artists-flow-teacher.yaml", "--", "teacher")
+    assert jobs(planned) == {"denoiser": 1, "assemble_teacher": 1, "teacher_scores": 1, "teacher": 1}
+    made, other = commands_of(planned), "workflow/assets/artists/teacher"
+    for words in made["make_teacher"]:
+        assert (option(words, "autoencoder"), option(words, "text-encoder")) == (f"{other}/vae", other)
+        assert option(words, "family") == "sd3"
     (checked,) = made["make_teacher.check"]
-    teacher = option(checked, "teacher")
-    refused = checkout.snakemake("--dry-run", "--configfile", "config/artists-flow.yaml", check=False)
-    assert refused.returncode and teacher in refused.stdout + refused.stderr
-    (checkout.folder / teacher).mkdir(parents=True)
+    assert option(checked, "evaluator") == "workflow/assets/artists/evaluator"
+
+
+def test_students_of_a_flow(checkout: Checkout) -> None:
+    teacher = "workflow/assets/artists/flow-teacher"
     planned = dry_run(checkout, "--configfile", "config/artists-flow.yaml")
     counts, commands = jobs(planned), commands_of(planned)
     # seven students of three seeds, the teacher and real images

@@ -32,7 +32,7 @@ _INTRODUCTION = """\
 | `random.yaml`, `features.yaml` | parts of `full.yaml`, each with its question |
 | `emoji.yaml` | the smaller miniature, one artist; before another: `--configfile config/emoji.yaml config/full.yaml` |
 | `artists-teacher.yaml` | the default world's teacher and evaluator, trained from nothing |
-| `artists-flow-teacher.yaml` | a second teacher of six artists, SD3's transformer, on the first one's latents |
+| `artists-flow-teacher.yaml` | a second teacher of six artists, SD3's transformer, on the first's latents and texts |
 | `artists-flow.yaml` | that teacher's students, with three seeds |
 | `paper.yaml` | Stable Diffusion v1.4, LAION and MS-COCO, on GPUs |
 | `sd21.yaml`, `sdxl.yaml`, `sd3.yaml` | the same with another teacher, after `paper.yaml` |
